@@ -164,7 +164,7 @@ def _bind_pod(interface: InterfaceState, ofport: int, bridge: BridgeState, clust
     if mac is None and bridge.routing.routes:
         raise _NoPodError("it has no attached-mac, which the switch needs to route to it")
     of_port, needed = _addresses_of_port(ids, pod)
-    refused = next(filter(None, map(host_address_error, needed)), "")
+    refused = next(filter(None, map(host_address_error, needed)), "") if needed else ""
     addresses = without_repetitions(pod.addresses or tuple(net for net in needed if not host_address_error(net)))
     limits = limits_of(bridge.metered, bridge.datapath_type in USERSPACE_DATAPATHS)
     problem = f"its external_ids name an address that no pod can have: {refused}" if refused else ""
@@ -187,5 +187,7 @@ def _addresses_of_port(external_ids: Mapping[str, str], pod: Pod) -> tuple[tuple
 
 def without_repetitions(addresses: tuple[Net, ...]) -> tuple[Net, ...]:
     """The addresses without repetitions; the same tuple where there are none."""
+    if len(addresses) < 2:
+        return addresses
     once = dict.fromkeys(addresses)
     return addresses if len(once) == len(addresses) else tuple(once)

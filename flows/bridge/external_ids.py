@@ -37,8 +37,8 @@ def parse_node_addresses(text: str) -> tuple[tuple[Net, ...], str]:
 def pod_of_interface(external_ids: Mapping[str, str]) -> Key | None:
     """The pod that an interface names: in `pod-namespace` and `pod-name`, or in `iface-id` as namespace/pod or
     namespace_pod. None where it names none."""
-    namespace, name = external_ids.get("pod-namespace", ""), external_ids.get("pod-name", "")
-    if namespace and name:
+    namespace = external_ids.get("pod-namespace")
+    if namespace and (name := external_ids.get("pod-name")):
         return Key(namespace, name)
     identity = external_ids.get("iface-id", "")
     for separator in "/_":
@@ -52,6 +52,8 @@ def parse_port_addresses(external_ids: Mapping[str, str]) -> tuple[Net, ...]:
     """The addresses in `ip_addresses` or `ip-address`, with or without prefix length. Raises ValueError for
     anything else."""
     text = external_ids.get("ip_addresses") or external_ids.get("ip-address") or ""
+    if not text:
+        return ()
     words = text.replace(",", " ").split()
     return tuple(dict.fromkeys(parse_address(word.partition("/")[0]) for word in words))
 

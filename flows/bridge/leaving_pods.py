@@ -24,6 +24,11 @@ class LeavingPods:
         self._by_address: dict[Net, set[Key]] = {}
         self._doubtful: set[Key] = set()
 
+    @property
+    def any(self) -> bool:
+        """Whether there is any such pod with addresses."""
+        return bool(self._of)
+
     def set_pod(self, key: Key, pod: Pod | None) -> None:
         """A pod was added, changed or (None) removed."""
         addresses = pod.addresses if pod is not None and pod.terminating and pod.networked else ()

@@ -58,8 +58,10 @@ class BindingReader:
         self._ports: dict[str, _Port] = {}  # by the interface's uuid
         self._naming: dict[Key, tuple[str, ...]] = {}
         self._claims: dict[PortClaim, str | set[str]] = {}  # the uuids of its holders: most often one
+        self._contested = 0  # claims with several holders
         self._uplinks: set[str] = set()
         self._own: tuple[Net, ...] = ()
+        self._own_addresses: frozenset[Net] = frozenset()  # the same
         self._local_mac: int | None = None
         self._routing: Routing = FLAT
         self._tunnel: int | None = None
@@ -77,7 +79,7 @@ class BindingReader:
                     self._put(self._ports[uuid].interface, bridge, cluster)
         own = node_addresses_of(bridge, cluster, self._claims.__contains__)
         if own != self._own:
-            self._own = own
+            self._own, self._own_addresses = own, frozenset(own)
             self._dirty.update(self._ports)
         return self._bind_dirty()
 
@@ -141,7 +143,9 @@ class BindingReader:
         if holders is None:
             self._claims[claim] = uuid
         else:
-            holders = holders if isinstance(holders, set) else {holders}
+            if not isinstance(holders, set):
+                holders = {holders}
+                self._contested += 1
             self._dirty.update(holders)
             holders.add(uuid)
             self._claims[claim] = holders
@@ -157,6 +161,7 @@ class BindingReader:
             self._dirty.update(holders)
             if len(holders) == 1:
                 (self._claims[claim],) = holders
+                self._contested -= 1
 
     def _bind_dirty(self) -> BindingChange:
         """Decide the marked ports, and return the difference."""
@@ -182,6 +187,8 @@ class BindingReader:
     def _mark_rivals(self) -> None:
         """Mark the ports that share a pod with a marked port, then those that share an address with one of these: their
         results depend on each other in this order."""
+        if not self._contested:
+            return
         for kind in (Key, Net):
             seen: set[PortClaim] = set()
             for uuid in tuple(self._dirty):
@@ -199,6 +206,8 @@ class BindingReader:
         if port is None or not isinstance(port.use, PodBinding):
             return None
         found = port.use
+        if not self._contested and self._own_addresses.isdisjoint(found.addresses):
+            return found
         if not (self._is_alone(found.ofport) and self._has(uuid, found.pod)):
             return None
         addresses = tuple([net for net in found.addresses if net not in self._own and self._has(uuid, net)])
@@ -237,6 +246,8 @@ class BindingReader:
         return not isinstance(self._claims.get(claim), set)
 
     def _uplink(self) -> int | None:
+        if not self._uplinks:
+            return None
         found = [self._ports[uuid].interface for uuid in self._uplinks]
         usable = [one for one in found if one.ofport is not None and self._is_alone(one.ofport)]
         return min(usable, key=attrgetter("name")).ofport if usable else None

@@ -9,7 +9,7 @@ Example: the meter for new connections of the pod at ofport 5 is 0x48470005: CON
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
 from flows.openflow import match_fields as oxm
@@ -128,7 +128,8 @@ def read_meter(number: int) -> tuple[Limit, int] | None:
     return Limit(kind), ofport
 
 
-def limits_of(metered: Iterable[Limit], userspace: bool) -> tuple[Limit, ...]:
+@lru_cache(maxsize=256)
+def limits_of(metered: tuple[Limit, ...], userspace: bool) -> tuple[Limit, ...]:
     """The limits of a bridge's pods. The userspace datapath learns SCTP associations, which are limited too. Where the
     bridge has a meter for copies, pods have some for theirs. That of DNS is no limit of every pod."""
     of_pods = (limit for limit in metered if limit is not Limit.DNS)

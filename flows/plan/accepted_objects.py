@@ -200,9 +200,15 @@ class AcceptedObjects:
             del self._port_addresses[key]
         self.put("Pod", key)
 
+    @property
+    def has_port_addresses(self) -> bool:
+        """Whether any pod has the addresses of its port."""
+        return bool(self._port_addresses)
+
     def mark_moved(self, key: Key) -> None:
         """A pod's port came or went: its addresses may be another pod's now."""
-        self.leaving.mark_doubtful(key, _addresses_in(self.engine, key))
+        if self.leaving.any:
+            self.leaving.mark_doubtful(key, _addresses_in(self.engine, key))
 
     def yield_addresses(self, has_port: Callable[[Key], bool]) -> None:
         """Take addresses from terminating pods without a port, where a pod with a port has the same."""

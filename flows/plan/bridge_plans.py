@@ -62,6 +62,7 @@ class BridgePlans:
         self.to_show: set[BridgeName] = set(bridges)
         self._readers: dict[BridgeName, BindingReader] = {}
         self._bindings: dict[BridgeName, BindingResult] = {}  # what readers have, where it was asked for
+        self._new_plans: set[BridgeName] = set()  # since `apply_policy`: their ports have all that isolates their pods
 
     # -- reading and planning one bridge -----------------------------------------------------------------------------
 
@@ -120,6 +121,7 @@ class BridgePlans:
         plan.update(found.bridge, (), tuple(there.values()), isolated)
         self._place_services(name, plan)
         self.by_bridge[name] = plan
+        self._new_plans.add(name)
         return set(there)
 
     def _dns_servers_at(self, name: BridgeName) -> tuple[DnsServer, ...] | None:
@@ -160,6 +162,8 @@ class BridgePlans:
         Of several such ports the last bridge by name counts.
         """
         pod = self._objects.accepted.pods.get(key)
+        if pod is not None and pod.addresses and not self._objects.has_port_addresses:
+            return
         addresses: tuple[Net, ...] = ()
         if pod is not None and pod.node and not pod.addresses:
             bridges = sorted(name for name, _ in self.pod_ports.of(key))
@@ -202,10 +206,12 @@ class BridgePlans:
         changes = engine.compute_changes()
         affected = set(read) | self.distributor.distribute(changes, moved, engine)
         affected |= self._update_names()
+        new_plans, self._new_plans = self._new_plans, set()
         for key in changes.isolation:
             for name, ofport in self.pod_ports.of(key):
                 affected.add(name)
-                self._isolate(name, ofport, key)
+                if name not in new_plans:
+                    self._isolate(name, ofport, key)
         return self._take_changes(affected | self._update_services())
 
     def _update_services(self) -> set[BridgeName]:

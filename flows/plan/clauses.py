@@ -197,6 +197,9 @@ class Clauses:
         toggled, self._toggled = self._toggled, {}
         self._dirty.update(toggled)
         at = self._sets_of
+        if not at and list not in set(map(type, toggled.values())):
+            self._sets_of = toggled  # type: ignore[assignment]  # one set each
+            return
         # Many elements go the same way: work out each way once.
         positions: dict[object, ElementSet | SharedClause | None] = {}
         for element, sets in toggled.items():

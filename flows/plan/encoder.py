@@ -13,7 +13,7 @@ from typing import NamedTuple
 from flows.bridge.routing import NodeDifferences, RoutedNode
 from flows.bridge.state import PodBinding
 from flows.cluster.model import Action
-from flows.openflow.actions import Conjunction, Output
+from flows.openflow.actions import Conjunction
 from flows.openflow.flow import Flow
 from flows.pipeline.cookies import CookieKind, cookie
 from flows.plan.key_templates import BandTemplates, KeyTemplates, LevelTemplates
@@ -30,11 +30,13 @@ from flows.render.tiers import render_tiers
 from flows.render.tunnel import render_remote_node
 from flows.services.choice import Choice
 from flows.services.served import ServedPort
+from flows.wire.actions import encode_outputs
 from flows.wire.codec import encode_body, encode_key
 from flows.wire.groups import encode_group
 from flows.wire.values import Body, FlowKey, WireGroup
 
 CLAUSE_COOKIE = cookie(CookieKind.CLAUSE)
+_PIPELINE_COOKIE = cookie(CookieKind.PIPELINE)
 _CACHED_OUTPUTS = 1 << 16  # an ofport has 16 bits
 _CACHED_NODES = 1 << 13  # nodes times different ofports of tunnels; bridges share what these entries hold
 
@@ -68,7 +70,6 @@ class FlowEncoder:
         self._tiers: dict[tuple[bool, bool], EncodedFlows] = {}
         self._held = lru_cache(maxsize=_CACHED_OUTPUTS)(self._held_answers)
         self._staged: EncodedFlows | None = None
-        self._outputs = lru_cache(maxsize=_CACHED_OUTPUTS)(Output)
         self.node_differences = NodeDifferences()
         self.remote_node = lru_cache(maxsize=_CACHED_NODES)(self._remote_node)
 
@@ -78,7 +79,7 @@ class FlowEncoder:
 
     def outputs(self, ports: Iterable[int]) -> Body:
         """The body of a pipeline flow that sends to these ofports, in order."""
-        return encode_body(cookie(CookieKind.PIPELINE), tuple(map(self._outputs, ports)), None)
+        return Body(_PIPELINE_COOKIE, encode_outputs(ports))
 
     def fixed_flows(self, userspace: bool, routes: bool = False) -> EncodedFlows:
         """The flows that all bridges have of a datapath type that route, or do not. Bridges share them."""

@@ -26,7 +26,8 @@ class Pieces:
         self._shared: dict[FlowKey, dict[int, Body]] = {}  # keys of several pieces: body by piece
         # The piece of each key that one piece has. Hardly any bridge has shared keys, so this is made with the first.
         self._owners: dict[FlowKey, int] | None = None
-        self._before: dict[FlowKey, Body | None] = {}  # of keys written since `take`: the bodies then
+        # Of keys written since `take`: the bodies then. None before the first `take`: there were no flows.
+        self._before: dict[FlowKey, Body | None] | None = None
 
     def put(self, piece: int, keys: tuple[FlowKey, ...], bodies: Iterable[Body]) -> None:
         """The flows of a piece are these now: keys, and as many bodies."""
@@ -44,10 +45,13 @@ class Pieces:
     def _add_all(self, keys: Collection[FlowKey], bodies: Iterable[Body]) -> bool:
         """Add flows at once if no piece has any of them; False where one may."""
         flows, earlier = self.flows, self._before
-        if self._owners is not None or not (flows.keys().isdisjoint(keys) and earlier.keys().isdisjoint(keys)):
+        if self._owners is not None or not flows.keys().isdisjoint(keys):
             return False
+        if earlier is not None:
+            if not earlier.keys().isdisjoint(keys):
+                return False
+            earlier.update(dict.fromkeys(keys))
         flows.update(zip(keys, bodies, strict=True))
-        earlier.update(dict.fromkeys(keys))
         return True
 
     def _put_flow(self, piece: int, key: FlowKey, body: Body, is_new: bool) -> None:
@@ -75,7 +79,8 @@ class Pieces:
         before = self.flows.get(key)
         if before is body or before == body:
             return
-        self._before.setdefault(key, before)
+        if self._before is not None:
+            self._before.setdefault(key, before)
         if body is None:
             del self.flows[key]
         else:
@@ -87,7 +92,9 @@ class Pieces:
         if not self._shared and self._owners is None:
             flows, earlier = self.flows, self._before
             for key in keys:
-                earlier.setdefault(key, flows.pop(key, None))
+                before = flows.pop(key, None)
+                if earlier is not None:
+                    earlier.setdefault(key, before)
             return
         for key in keys:
             self._drop_flow(piece, key)
@@ -114,12 +121,15 @@ class Pieces:
     def write_all(self, changes: Mapping[FlowKey, Body | None]) -> None:
         """Flows that belong to no piece are these now, None for those that are gone."""
         flows, earlier = self.flows, self._before
+        if earlier is None and flows.keys().isdisjoint(changes):
+            flows.update({key: body for key, body in changes.items() if body is not None})
+            return
         # As `_write` does, without a call for each of very many flows.
         for key, body in changes.items():
             before = flows.get(key)
             if before is body or before == body:
                 continue
-            if key not in earlier:
+            if earlier is not None and key not in earlier:
                 earlier[key] = before
             if body is None:
                 del flows[key]
@@ -133,4 +143,6 @@ class Pieces:
         """
         flows, earlier = self.flows, self._before
         self._before = {}
+        if earlier is None:
+            return dict.fromkeys(flows)
         return {key: before for key, before in earlier.items() if flows.get(key) != before}

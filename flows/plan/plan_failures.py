@@ -7,7 +7,7 @@ at 13 s, then 17 s, and so on, at most a minute apart. A change of the bridge ha
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 
 from flows.bridge.claim_contest import BridgeName
@@ -54,9 +54,9 @@ class PlanFailures:
             failure.count += 1
             failure.retry_at = now + min(FIRST_REPLAN_SECONDS * 2 ** (failure.count - 1), LONGEST_REPLAN_SECONDS)
 
-    def resolve(self, planned: Iterable[BridgeName]) -> None:
+    def resolve(self, planned: Container[BridgeName]) -> None:
         """These bridges have a plan."""
-        for name in self.by_bridge.keys() & set(planned):
+        for name in [one for one in self.by_bridge if one in planned] if self.by_bridge else ():
             del self.by_bridge[name]
 
     def due(self, now: float) -> set[BridgeName]:

@@ -49,9 +49,10 @@ class PodPorts:
         if not there:
             del self._by_bridge[name]
         moved = set()
-        for key in before.keys() | after.keys():
+        for key in before.keys() | after.keys() if before else after:
             new = after.get(key)
-            if dict(self._by_pod.get(key, ())).get(name) != (new.ofport if new else None):
+            known = self._by_pod.get(key)
+            if (dict(known).get(name) if known else None) != (new.ofport if new else None):
                 moved.add(key)
                 self._set_port(key, name, new)
         return moved, {*before, *after}
@@ -59,7 +60,7 @@ class PodPorts:
     def _set_port(self, key: Key, name: BridgeName, pod_binding: PodBinding | None) -> None:
         before = self._by_pod.get(key, ())
         self._before.setdefault(key, before)
-        ports = _without(before, name)
+        ports = _without(before, name) if before else ()
         if pod_binding is not None:
             ports = (*ports, (name, pod_binding.ofport))
         if ports:

@@ -61,6 +61,7 @@ class RuleDistributor:
     def distribute(self, changes: PolicyChanges, moved: set[Key], engine: PolicyEngine) -> set[BridgeName]:
         """Apply the engine's changes, and the ports of pods that moved. Returns the bridges that are affected."""
         before = self._pod_ports.take_reported()
+        none_before = not self._subjects
         affected = {name for key in moved for name, _ in self._pod_ports.of(key)}
         # Before rules come or go with their sets of peers, these must be as plans know them.
         for peer_change in changes.peers:
@@ -72,6 +73,8 @@ class RuleDistributor:
                 entered.update((subjects, key) for key in came if key in moved)
                 self._enter(subjects, [port for key in came for port in self._pod_ports.of(key)], affected)
                 self._leave(subjects, [port for key in went for port in self._ports_before(key, before)], affected)
+        if none_before and sum([rule.old is None for rule in changes.rules]) == engine.tracked_rule_count:
+            return affected  # all rules are new, so the ports of all their subjects are entered
         for key in moved:
             now, then = self._pod_ports.of(key), before.get(key, ())
             for subjects in engine.subjects_of(key):

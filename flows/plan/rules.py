@@ -277,7 +277,10 @@ class BridgeRules:
             self._watch(peers, False)
 
     def _uses(self, peers: NetSet) -> bool:
-        return peers in self._users or any(stage.uses(peers) for stage in self._stages.values())
+        for stage in self._stages.values():
+            if stage.uses(peers):
+                return True
+        return peers in self._users
 
     def _dimensions(self, rule: TrackedRule) -> Iterator[tuple[ElementSet, Collection[Element]]]:
         """Subjects, then peers and services where the rule restricts them, in the order of `render_rules`."""

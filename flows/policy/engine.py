@@ -404,7 +404,13 @@ class PolicyEngine:
         n = self.index.numbers.get(pod)
         if n is None:
             return []
-        return [found for group in {*self.index.groups_of(n)} for found in self._sets.subject_sets(group, n)]
+        groups = dict.fromkeys(self.index.groups_of(n))
+        return [found for group in groups for found in self._sets.subject_sets(group, n)]
+
+    @property
+    def tracked_rule_count(self) -> int:
+        """The number of tracked rules."""
+        return len(self._rule_of)
 
     def isolated(self, pod: Key) -> frozenset[Direction]:
         """The directions in which at least one policy isolates the pod."""

@@ -5,7 +5,7 @@ Pods are small integers here. Which pods there are, and how they move between gr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from flows.cluster.model import Operator, Protocol, Requirement, Selector
 from flows.policy.tracked_sets import ChangeLog, NetSet, PodSet
@@ -77,12 +77,13 @@ class NamespaceScope:
             if not beside:
                 del self.by_label[label]
 
-    def candidates(self, labels: Iterable[Label]) -> Iterator[Group]:
+    def candidates(self, labels: Iterable[Label]) -> list[Group]:
         """The groups that may select a pod with these labels; a group may come more than once."""
-        yield from self.unlabelled
+        found = [*self.unlabelled]
         if self.by_label:
             for label in labels:
-                yield from self.by_label.get(label, ())
+                found += self.by_label.get(label, ())
+        return found
 
 
 class NamespacePods:

@@ -19,7 +19,7 @@ already. Groups of other labels and namespaces are not looked at.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterable, Iterator
+from collections.abc import Collection, Container, Iterable
 from collections.abc import Set as AbstractSet
 
 from flows.cluster.model import (
@@ -180,18 +180,19 @@ class PodIndex:
             group.contested = NetSet(self.changed_sets, self.contested_addresses(group))
         return group.contested
 
-    def groups_of(self, n: int) -> Iterator[Group]:
+    def groups_of(self, n: int) -> list[Group]:
         """Every held group that a pod is in; a group may come more than once."""
         pod = self.pods[n]
-        for scope in self._scopes(pod.key.namespace):
-            for group in scope.candidates(pod.labels.items()):
-                if n in group.members:
-                    yield group
+        labels = pod.labels.items()
+        scopes = self._scopes(pod.key.namespace)
+        return [group for scope in scopes for group in scope.candidates(labels) if n in group.members]
 
     def _scopes(self, namespace: str) -> list[NamespaceScope]:
         own = self._namespace_scopes.get(namespace)
-        others = self._scopes_with.get(namespace, ())
-        return [own, *others] if own is not None else [*others]
+        others = self._scopes_with.get(namespace)
+        if others:
+            return [own, *others] if own is not None else [*others]
+        return [own] if own is not None else []
 
     def _selector_scope(self, selector: Selector) -> NamespaceScope:
         scope = self._selector_scopes.get(selector)

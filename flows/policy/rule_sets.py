@@ -163,6 +163,8 @@ class RuleSets:
     def subject_sets(self, group: Group, n: int) -> list[PodSet]:
         """The sets that have pod `n` of the group and that rules have as subjects."""
         found: list[PodSet] = [group] if group.rules else []
+        if not self._subjects_by_port_of:
+            return found
         for by_port in self._subjects_by_port_of.get(group, ()):
             found += [pods for pods in by_port.sets.values() if n in pods.members]
         return found

@@ -122,7 +122,7 @@ class SelectingPolicies:
         n = self._index.numbers.get(pod)
         if n is None:
             return frozenset()
-        groups = list(self._index.groups_of(n))
+        groups = self._index.groups_of(n)
         return frozenset([d for d, isolated in self._isolating.items() if not isolated.keys().isdisjoint(groups)])
 
     def tiered(self, pod: Key) -> frozenset[TierStage]:
@@ -130,7 +130,7 @@ class SelectingPolicies:
         n = self._index.numbers.get(pod)
         if n is None or not any(self._tiered.values()):
             return NO_STAGES
-        groups = list(self._index.groups_of(n))
+        groups = self._index.groups_of(n)
         return frozenset(
             [stage for stage, selecting in self._tiered.items() if not selecting.keys().isdisjoint(groups)]
         )

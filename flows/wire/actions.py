@@ -8,7 +8,7 @@ See `flows.openflow.actions` for what an action does, and `learn` for the layout
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -104,6 +104,19 @@ def _encode(actions: tuple[Action, ...], goto: int | None) -> bytes:
     if len(body) + 8 > _MAX_LENGTH:
         raise MessageTooLong(f"{len(actions)} actions take {len(body)} bytes")
     return _INSTRUCTION.pack(_APPLY_ACTIONS, len(body) + 8) + body + goes
+
+
+def encode_outputs(ports: Iterable[int]) -> bytes:
+    """As `encode_instructions` for a flow that sends to these ports, and nothing else: floods go to very many ports."""
+    body = b"".join(map(_output_to, ports))
+    if len(body) + 8 > _MAX_LENGTH:
+        raise MessageTooLong(f"outputs take {len(body)} bytes")
+    return _INSTRUCTION.pack(_APPLY_ACTIONS, len(body) + 8) + body
+
+
+@lru_cache(maxsize=1 << 16)  # an ofport has 16 bits
+def _output_to(port: int) -> bytes:
+    return _output(Output(port))
 
 
 def encode_actions(actions: tuple[Action, ...]) -> bytes:
