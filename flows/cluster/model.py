@@ -28,6 +28,7 @@ class Protocol(enum.IntEnum):
     TCP = 6
     UDP = 17
     SCTP = 132
+    __hash__ = int.__hash__  # that of Enum is a Python function, and very many keys have a member in them
 
 
 class Direction(enum.StrEnum):
@@ -35,6 +36,7 @@ class Direction(enum.StrEnum):
 
     INGRESS = "ingress"
     EGRESS = "egress"
+    __hash__ = str.__hash__  # as for Protocol
 
 
 class Tier(enum.StrEnum):
@@ -44,6 +46,7 @@ class Tier(enum.StrEnum):
     ADMIN = "Admin"
     NETWORK_POLICY = "NetworkPolicy"
     BASELINE = "Baseline"
+    __hash__ = str.__hash__  # as for Protocol
 
 
 class Action(enum.StrEnum):
@@ -52,6 +55,7 @@ class Action(enum.StrEnum):
     ACCEPT = "Accept"
     DENY = "Deny"
     PASS = "Pass"
+    __hash__ = str.__hash__  # as for Protocol
 
 
 class Operator(enum.StrEnum):
@@ -61,6 +65,7 @@ class Operator(enum.StrEnum):
     NOT_IN = "NotIn"
     EXISTS = "Exists"
     DOES_NOT_EXIST = "DoesNotExist"
+    __hash__ = str.__hash__  # as for Protocol
 
 
 class AuditMode(enum.StrEnum):

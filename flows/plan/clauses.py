@@ -145,7 +145,8 @@ class Clauses:
             self._dirty.update(elements)
             known.bodies = None
             self._forget(known)
-        self._invalidate_shared(element_set)
+        if self._shared_of_set:
+            self._invalidate_shared(element_set)
 
     def leave(self, element_set: ElementSet, elements: Collection[Element], number: int) -> None:
         """A rule uses a set no more."""
@@ -160,7 +161,8 @@ class Clauses:
         else:
             del self._users[element_set]
             self._note_toggles(element_set, elements)
-        self._invalidate_shared(element_set)
+        if self._shared_of_set:
+            self._invalidate_shared(element_set)
 
     def toggle(self, element_set: ElementSet, elements: Collection[Element]) -> None:
         """Each of these elements came to a set that some rule uses, or went from it."""
@@ -295,7 +297,10 @@ class Clauses:
         if dirty:
             self._dirty = set()
             for band in range(self.bands):
-                bodies = [None if one is None else self._body(one, band) for one in users]
+                if self.bands == 1:
+                    bodies = [one.alone if isinstance(one, Dimension) else self._body(one, band) for one in users]
+                else:
+                    bodies = [self._body(one, band) for one in users]
                 found.update(zip(self._templates(band).keys(dirty), bodies, strict=True))
         if self._dirty_rules:
             for number in self._dirty_rules:
@@ -382,7 +387,9 @@ class Clauses:
         elif len(dimensions) > rule_flows.MAX_CONJUNCTIONS:
             self._bands_needed[shared] = rule_flows.fewest_bands(dimensions)
 
-    def _body(self, one: Dimension | SharedClause, band: int) -> Body | None:
+    def _body(self, one: Dimension | SharedClause | None, band: int) -> Body | None:
+        if one is None:
+            return None
         if not isinstance(one, SharedClause):
             return one.alone if self.bands == 1 or one.conjunction.conj_id % self.bands == band else None
         if one.bodies is None:

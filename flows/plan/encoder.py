@@ -13,6 +13,7 @@ from typing import NamedTuple
 from flows.bridge.routing import NodeDifferences, RoutedNode
 from flows.bridge.state import PodBinding
 from flows.cluster.model import Action
+from flows.cluster.tuples import new_tuple
 from flows.openflow.actions import Conjunction
 from flows.openflow.flow import Flow
 from flows.pipeline.cookies import CookieKind, cookie
@@ -30,7 +31,7 @@ from flows.render.tiers import render_tiers
 from flows.render.tunnel import render_remote_node
 from flows.services.choice import Choice
 from flows.services.served import ServedPort
-from flows.wire.actions import encode_outputs
+from flows.wire.actions import encode_conjunctions, encode_outputs
 from flows.wire.codec import encode_body, encode_key
 from flows.wire.groups import encode_group
 from flows.wire.values import Body, FlowKey, WireGroup
@@ -164,12 +165,12 @@ class FlowEncoder:
         conjunction = Conjunction(number, place, count)
         found = self._dimensions.get(place)
         if found is None or found.conjunction != conjunction:
-            found = self._dimensions[place] = Dimension(conjunction, self.clause((conjunction,)))
+            found = self._dimensions[place] = new_tuple(Dimension, (conjunction, self.clause((conjunction,))))
         return found
 
     def clause(self, conjunctions: tuple[Conjunction, ...]) -> Body:
         """The body of a clause flow that names these conjunctions, in order of their ids."""
-        return encode_body(CLAUSE_COOKIE, conjunctions, None)
+        return new_tuple(Body, (CLAUSE_COOKIE, encode_conjunctions(conjunctions)))
 
     def hit_body(self, stage: AnyStage, number: int, action: Action | None = None) -> Body:
         """The body of a rule's `conj_id` flow; `action` is that of a ClusterNetworkPolicy's rule."""

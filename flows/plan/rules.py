@@ -22,7 +22,7 @@ pods stay isolated. The flows equal those of `render.rules.render_rules`.
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from functools import lru_cache
 
 from flows.cluster.model import Direction, Tier
@@ -243,10 +243,12 @@ class BridgeRules:
         self._changed[stage] = None
         if self._watch is not None and peers is not None and not self._uses(peers):
             self._watch(peers, True)
-        stage.add(rule.number, rule.namespace, None if level is None else level.action)
-        dimensions = list(self._dimensions(rule))
+        number, encode = rule.number, self._encoder.dimension
+        stage.add(number, rule.namespace, None if level is None else level.action)
+        dimensions = self._dimensions(rule)
+        count = len(dimensions)
         for place_of_set, (elements_of, elements) in enumerate(dimensions, 1):
-            stage.use(elements_of, elements, self._encoder.dimension(rule.number, place_of_set, len(dimensions)))
+            stage.use(elements_of, elements, encode(number, place_of_set, count))
             if level is not None and not isinstance(elements_of, frozenset):
                 self._users.setdefault(elements_of, {})[stage] = None
         if level is not None and level.names:
@@ -282,16 +284,17 @@ class BridgeRules:
                 return True
         return peers in self._users
 
-    def _dimensions(self, rule: TrackedRule) -> Iterator[tuple[ElementSet, Collection[Element]]]:
+    def _dimensions(self, rule: TrackedRule) -> list[tuple[ElementSet, Collection[Element]]]:
         """Subjects, then peers and services where the rule restricts them, in the order of `render_rules`."""
-        yield rule.subjects, self._ports[rule.subjects]
+        found: list[tuple[ElementSet, Collection[Element]]] = [(rule.subjects, self._ports[rule.subjects])]
         if rule.peers is not None:
-            yield rule.peers, rule.peers.members
+            found.append((rule.peers, rule.peers.members))
         if rule.services is not None:
             matches = _service_matches(rule.services, self.userspace, allows(rule.level))
-            yield matches, matches
+            found.append((matches, matches))
         elif rule.peers is None:
-            yield _ANYTHING, _ANYTHING  # a conjunction has at least two dimensions
+            found.append((_ANYTHING, _ANYTHING))  # a conjunction has at least two dimensions
+        return found
 
     # -- flows -------------------------------------------------------------------------------------------------------
 

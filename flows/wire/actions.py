@@ -108,10 +108,19 @@ def _encode(actions: tuple[Action, ...], goto: int | None) -> bytes:
 
 def encode_outputs(ports: Iterable[int]) -> bytes:
     """As `encode_instructions` for a flow that sends to these ports, and nothing else: floods go to very many ports."""
-    body = b"".join(map(_output_to, ports))
-    if len(body) + 8 > _MAX_LENGTH:
-        raise MessageTooLong(f"outputs take {len(body)} bytes")
-    return _INSTRUCTION.pack(_APPLY_ACTIONS, len(body) + 8) + body
+    return _apply(b"".join(map(_output_to, ports)))
+
+
+def encode_conjunctions(conjunctions: Iterable[Conjunction]) -> bytes:
+    """As `encode_instructions` for a flow that does nothing else: such flows are very many, and their bytes differ."""
+    return _apply(b"".join(map(_conjunction, conjunctions)))
+
+
+def _apply(actions: bytes) -> bytes:
+    """The instruction that applies encoded actions. Raises MessageTooLong."""
+    if len(actions) + 8 > _MAX_LENGTH:
+        raise MessageTooLong(f"the actions of a flow take {len(actions)} bytes")
+    return _INSTRUCTION.pack(_APPLY_ACTIONS, len(actions) + 8) + actions
 
 
 @lru_cache(maxsize=1 << 16)  # an ofport has 16 bits
