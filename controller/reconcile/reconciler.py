@@ -23,6 +23,7 @@ from controller.reconcile.away_ovsdbs import AwayOvsdbs
 from controller.reconcile.cache_marks import CacheMarks, MarkLedger
 from controller.reconcile.commands import Command, ForgetOvsdb, ProbeNode, ServePeer, SetNetwork
 from controller.reconcile.contained_errors import ALL_EVENTS, THE_CLUSTER, ContainedErrors, event_subject
+from controller.reconcile.due_times import DueTimes
 from controller.reconcile.events import (
     BridgeChanged,
     BridgeGone,
@@ -117,6 +118,7 @@ class Reconciler:
         self._replan_at: float | None = None
         self._serving: dict[BridgeName, int] = {}  # bridges whose switches have desired flows, with the datapath id
         self._active: set[int] = set()  # switches to ask for commands
+        self._due_times = DueTimes()
         self._other_commands: list[ForgetOvsdb | ProbeNode | SetNetwork] = []
         self._write_to = self.roles.databases()  # as last commanded
 
@@ -158,6 +160,9 @@ class Reconciler:
             if name is not None:
                 commands.extend(self._switch_commands(self.switches[dpid], name, now, may_send))
         commands += self._role_commands(now)
+        for dpid in active:
+            active_switch = self.switches.get(dpid)
+            self._due_times.set(dpid, None if active_switch is None else active_switch.due_at())
         others, self._other_commands = self._other_commands, []
         return commands + others + self._mark_ports(now) + self._dns_commands(now, may_send)
 
@@ -232,7 +237,7 @@ class Reconciler:
 
     def due(self, now: float) -> float | None:
         """Seconds until `handle` should be called although no event comes; None if never."""
-        times = [switch.due_at() for switch in self.switches.values()]
+        times = [self._due_times.earliest(self.switches)]
         times += [self._startup.due_at(self.world), self.held_answers.due_at(), self.world.learned.due_at()]
         times.append(self.roles.due_at(now))
         if self._startup.over:
@@ -433,6 +438,7 @@ class Reconciler:
         dpid = self._serving.pop(name)
         self.roles.set_served(dpid, self.bridge_of(dpid))
         if dpid in self.switches:
+            self._active.add(dpid)
             self.switches[dpid].release("")
             self.held_answers.set_listening(dpid, False)
             self._drop_unused(dpid)

@@ -144,7 +144,16 @@ class Driver:
             seen += commands
             answers = [answer for command in commands for answer in self._answer(command)]
             commands = self.core.handle(answers, self.now)
+        self._check_due()
         return seen
+
+    def _check_due(self) -> None:
+        """The reconciler, which keeps when each switch is due, asks to be called no later than the first of them."""
+        times = [at for switch in self.core.switches.values() if (at := switch.due_at()) is not None]
+        if times:
+            due = self.core.due(self.now)
+            assert due is not None
+            assert due <= max(0.0, min(times) - self.now)
 
     def sync(self, *ovsdbs: str) -> list[Command]:
         """OVSDBs that have been read."""
