@@ -68,12 +68,11 @@ def _changes() -> list[Result]:
     more: dict[str, float | str] = {
         "switches": CHANGED_SWITCHES,
         "pods": CHANGED_PODS,
-        "of which gathering a burst, ms": 20,
     }
     name = "manifest change → commit reply on every switch"
     return [
-        Result(f"{name}, p50", quantile(milliseconds, 0.5), "ms", 50, 20, more=more),
-        Result(f"{name}, p99", quantile(milliseconds, 0.99), "ms", 150, 60, more=more),
+        Result(f"{name}, p50", quantile(milliseconds, 0.5), "ms", 25, 12, more=more),
+        Result(f"{name}, p99", quantile(milliseconds, 0.99), "ms", 60, 30, more=more),
     ]
 
 
@@ -148,9 +147,14 @@ def _await_commits(core: Controller, since: float) -> float:
 
 
 def _write(path: Path, objects: list[ApiObject]) -> None:
+    _write_beside(path, objects).rename(path)
+
+
+def _write_beside(path: Path, objects: list[ApiObject]) -> Path:
+    """Write a file that is to be renamed to `path`; until then it is not read."""
     new = path.with_name(f".{path.name}")
     new.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
-    new.rename(path)
+    return new
 
 
 # -- world A -----------------------------------------------------------------------------------------------------------
@@ -167,12 +171,15 @@ def _with_world(scale: float) -> list[Result]:
         process = subprocess.Popen(command, stdout=quiet, stderr=quiet)
         try:
             _await(lambda: _status(http) is not None)
-            echo = EchoPeer(openflow)
             empty = _resident(process.pid)
             objects = world("A", scale)
             count = sum(one["kind"] == "Pod" for one in objects)
-            _write(folder / "world.json", objects)
+            written = _write_beside(folder / "world.json", objects)
+            del objects
+            # Only now: writing so much would keep this process, too, from seeing an answer when it comes.
+            echo = EchoPeer(openflow)
             before = time.monotonic()
+            written.rename(folder / "world.json")
             _await(lambda: _policies(http) >= round(0.75 * count))
             seconds = time.monotonic() - before
             time.sleep(1.0)
@@ -185,9 +192,9 @@ def _with_world(scale: float) -> list[Result]:
     more: dict[str, float | str] = {"at most, MB": most, "empty, MB": empty, "until it is in the status, s": seconds}
     return [
         Result(
-            "headgate run in world A: memory", megabytes, "MB", 1200 if full else None, 700 if full else None, more=more
+            "headgate run in world A: memory", megabytes, "MB", 700 if full else None, 500 if full else None, more=more
         ),
-        Result("headgate run in world A: longest echo", longest * 1e3, "ms", 500, 100, more={"echoes": echo.count}),
+        Result("headgate run in world A: longest echo", longest * 1e3, "ms", 250, 100, more={"echoes": echo.count}),
     ]
 
 

@@ -19,15 +19,16 @@ WriteMarks command marks the ports in OVSDB.
 from __future__ import annotations
 
 import contextlib
-import gc
 import time
 from collections.abc import Callable, Mapping
 
 import structlog
 
+from controller.base.garbage_collector import without_collection
 from controller.base.hub import offload
 from controller.base.threads import watched
 from controller.metrics.event_counters import EventCounters
+from controller.reconcile.commands import Command
 from controller.reconcile.events import Event, Tick
 from controller.reconcile.reconciler import Reconciler
 from controller.runtime.command_runner import CommandRunner
@@ -41,7 +42,6 @@ log = structlog.get_logger("headgate")
 
 TICK_SECONDS = 1.0  # between two batches at most
 MIN_TICK_SECONDS = 0.001
-FREEZE_AFTER_SECONDS = 0.5  # a computation this long leaves so many objects that the garbage collector skips them
 
 
 class EventLoop:
@@ -107,7 +107,7 @@ class EventLoop:
         self._event_log.received(events)
         with self._locked.lock:
             began = time.monotonic()
-            commands = offload(self._reconciler.handle, events, began)
+            commands = offload(self._compute, events, began)
             seconds = time.monotonic() - began
             contained = tuple(self._reconciler.contained_problems())
         # Before everything else: whatever fails below, each command is carried out or reported as failed.
@@ -118,7 +118,9 @@ class EventLoop:
             self._event_counters.handled(self._reconciler, events, commands, seconds)
             self._status.handled(events)
             self._event_log.handled(events)
-        if seconds > FREEZE_AFTER_SECONDS:
-            gc.freeze()
         if self._event_log.policy_problems is not problems_before:
             self._report_policies(self._event_log.policy_problems)
+
+    def _compute(self, events: list[Event], now: float) -> list[Command]:
+        with without_collection():
+            return self._reconciler.handle(events, now)

@@ -20,8 +20,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
+from controller.base.hub import offload
 from controller.base.printable import printable
 from controller.base.threads import Watched, watched
 from controller.reconcile.events import ClusterChanged
@@ -33,13 +34,14 @@ from flows.cluster.original_api import ORIGINAL_KINDS, OriginalPolicyTranslation
 from flows.cluster.snapshot import Snapshot
 from flows.parse.objects import ClusterObject, ParsedObject
 
+T = TypeVar("T")
 ObjectId = tuple[str, Key | str]  # kind, and key or name
 UnitId = tuple[int, str]  # index of the source, and the unit's name
 # Those that pass on as they are, in the order of the fields of Cluster.
 PLAIN_KINDS = ("Namespace", "Pod", "Node", "Service", "EndpointSlice", "ServiceCIDR", CLUSTER_NETWORK_POLICY)
 SOURCE_KINDS = (*PLAIN_KINDS, "NetworkPolicy", *ORIGINAL_KINDS.values())
 GATHER_SECONDS = 0.02  # between two posts at least, so that a burst makes few snapshots
-OBJECTS_PER_TURN = 1000  # objects merged before other green threads run
+MANY_OBJECTS = 1000  # that are handled beside the hub
 MAX_LISTED_PROBLEMS = 10_000  # of all sources; the rest is only counted
 
 
@@ -133,7 +135,9 @@ class Store:
         rank = self._sources.index(source)
         with self._lock:
             for name, unit in units.items():
-                self._replace((rank, name), unit or SourceUnit())
+                known = self._units.get((rank, name), ())
+                count = max(len(known), len(unit.objects) if unit is not None else 0)
+                _beside(count, self._replace, (rank, name), unit or SourceUnit())
         if now:
             self.flush()
         else:
@@ -154,13 +158,9 @@ class Store:
             if identity not in new:
                 self._set_holders(identity, tuple(one for one in self._holders[identity] if one != unit_id))
         own = (unit_id,)  # one tuple, shared by all objects that no other unit holds
-        for count, identity in enumerate(new, 1):
+        for identity in new:
             holders = self._holders.get(identity, own)
             self._set_holders(identity, holders if unit_id in holders else tuple(sorted((*holders, unit_id))))
-            if count % OBJECTS_PER_TURN == 0:
-                time.sleep(
-                    0
-                )  # other green threads serve the switches meanwhile; callers of the store wait for the lock
         if unit.problems != self._problems.get(unit_id, ()):
             self._listed_problems = None
         if unit.problems:
@@ -198,13 +198,13 @@ class Store:
         with self._lock:
             if self._unsynced:
                 return
-            changed = self._changed()
+            changed = _beside(len(self._posted_values), self._changed)
             if self._listed_problems is None:
                 self._listed_problems = _limited(self._all_problems())
             problems = self._listed_problems
             if not changed and problems == self._posted_problems:
                 return
-            references = self._make_snapshots(changed)
+            references = _beside(sum(map(len, changed.values())), self._make_snapshots, changed)
             first = self._posted_problems is None
             self._posted_problems = problems
             self._generation += 1
@@ -262,6 +262,12 @@ class Store:
             self._wake.clear()
             posted_at = time.monotonic()
             self.flush()
+
+
+def _beside(count: int, work: Callable[..., T], *arguments: object) -> T:
+    """Do work on `count` objects: beside the hub if they are many, for switches are served meanwhile. The caller holds
+    the store's lock, for which others wait."""
+    return offload(work, *arguments) if count > MANY_OBJECTS else work(*arguments)
 
 
 def _limited(problems: Sequence[Problem]) -> tuple[Problem, ...]:

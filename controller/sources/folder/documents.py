@@ -49,12 +49,16 @@ class _NotJson(DocumentError):
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A document: its number among the non-empty ones, its first line, and its value, or the error instead."""
+    """A document: its number among the non-empty ones, its first line, and its value, or the error instead.
+
+    `unshared`: no part of the value is in it twice, as aliases of YAML would make it.
+    """
 
     number: int
     line: int
     value: Any = None
     error: DocumentError | None = None
+    unshared: bool = False
 
 
 def read_documents(text: str, is_json: bool) -> Iterator[Document]:
@@ -64,7 +68,7 @@ def read_documents(text: str, is_json: bool) -> Iterator[Document]:
     """
     if is_json or text.lstrip()[:1] == "{":
         try:
-            yield Document(1, 1, _json(text))
+            yield Document(1, 1, _json(text), unshared=True)
             return
         except _NotJson as error:
             if is_json:

@@ -7,14 +7,14 @@ scan is decided in `source`.
 
 from __future__ import annotations
 
-import gc
 import stat
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import NamedTuple
 
+from controller.base.garbage_collector import without_collection
 from controller.base.native_threads import unpatched
 from controller.base.printable import printable
 from controller.reconcile.problem import Problem
@@ -193,7 +193,7 @@ class FolderReader:
             # A shell's redirection leaves an empty file at first. Taking it for real would remove policies.
             self._set_unit(file, unreadable(where, "is empty; delete the file to remove its objects"), where)
             return
-        with _without_collection(len(data) >= LARGE_BYTES):
+        with without_collection() if len(data) >= LARGE_BYTES else nullcontext():
             parsed = read_manifest(data, where, name.endswith(".json"), self._parsers)
         self._set_unit(file, parsed, where)
 
@@ -236,23 +236,6 @@ class FolderReader:
             self._os.close(descriptor)
         fingerprint = Fingerprint(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
         return b"".join(parts), fingerprint
-
-
-@contextmanager
-def _without_collection(large: bool) -> Iterator[None]:
-    """Run the block without cyclic garbage collection if the file is `large`.
-
-    Collection would traverse all objects again and again while their number grows, and stop every thread meanwhile;
-    documents have no cycles. When two folders are read at once, the one that disabled collection enables it again.
-    """
-    enabled = large and gc.isenabled()
-    if enabled:
-        gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _reason(error: OSError | ValueError) -> str:

@@ -101,7 +101,7 @@ def _read_document(
         _add_error(problems, where, document, document.error)
         return
     try:
-        for prefix, body in list_items(document.value):
+        for prefix, body in list_items(document.value, release=document.unshared):
             _read_object(body, where, prefix, parsers, objects, problems)
     except DocumentError as error:
         _add_error(problems, where, document, error)
@@ -134,10 +134,13 @@ def join_path(prefix: str, path: str) -> str:
     return f"{prefix}.{path}" if prefix and path else prefix or path
 
 
-def list_items(body: object, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, object]]:
+def list_items(
+    body: object, prefix: str = "", depth: int = 0, *, release: bool = False
+) -> Iterator[tuple[str, object]]:
     """The objects of a List (PodList, ...), each with its path in it, like `items[3]`; else the object itself.
 
-    Items of a typed list need no apiVersion and kind. Raises DocumentError for a malformed list.
+    With `release` the list forgets each item that was given: all at once would stop every thread for as long as it
+    takes to free them. Items of a typed list need no apiVersion and kind. Raises DocumentError for a malformed list.
     """
     kind = body.get("kind") if isinstance(body, dict) else None
     if not isinstance(body, dict) or not isinstance(kind, str) or not kind.endswith("List"):
@@ -156,7 +159,9 @@ def list_items(body: object, prefix: str = "", depth: int = 0) -> Iterator[tuple
     typed = {} if kind == "List" else {"apiVersion": body.get("apiVersion"), "kind": kind.removesuffix("List")}
     for index, item in enumerate(items or ()):
         whole = {**typed, **item} if typed and isinstance(item, dict) else item
-        yield from list_items(whole, join_path(prefix, f"items[{index}]"), depth + 1)
+        if release and items:
+            items[index] = None
+        yield from list_items(whole, join_path(prefix, f"items[{index}]"), depth + 1, release=release)
 
 
 def _last_of_each(objects: list[ParsedObject], where: str, problems: ManifestProblems) -> list[ParsedObject]:
