@@ -51,15 +51,21 @@ CATALOG: dict[str, Measure] = {
     "flood": Measure("bench.flood_cost", "measure_flood", (), "headgate run: change → commit, during floods of echoes"),
     "cluster-traffic": Measure("bench.service_traffic", "measure_service_traffic", (), "ClusterIP, tunnel; needs root"),
     "dns": Measure("bench.dns_cost", "measure_dns", (), "headgate run: DNS answers that switches hold, 2,000 a second"),
+    "fleet": Measure("bench.fleet_cost", "measure_fleet", (), "500 bridges: start, restart, policy, reboot, rollout"),
     "traffic": Measure("bench.traffic", "measure_traffic", (), "TCP in a lab, compared with NORMAL; needs root"),
 }  # fmt: skip
 
 
-def run_all(names: Iterable[str], scale: float) -> Iterator[tuple[str, list[Result], str]]:
-    """Run measurements one by one; yields name, results, and the reason if there are none."""
+def run_all(
+    names: Iterable[str], scale: float, fleet: tuple[str, str] = ("", "")
+) -> Iterator[tuple[str, list[Result], str]]:
+    """Run measurements one by one; yields name, results, and the reason if there are none.
+
+    `fleet` are the nodes, and pods of each, of the fleet; "" for those of the scale.
+    """
     for name in names:
         done = subprocess.run(
-            [sys.executable, "-W", "ignore", "-m", "bench", name, repr(scale)],
+            [sys.executable, "-W", "ignore", "-m", "bench", name, repr(scale), *(fleet if name == "fleet" else ())],
             capture_output=True,
             text=True,
             check=False,
@@ -70,8 +76,9 @@ def run_all(names: Iterable[str], scale: float) -> Iterator[tuple[str, list[Resu
             yield name, [from_json(raw) for raw in json.loads(done.stdout.splitlines()[-1])], ""
 
 
-def run_one(name: str, scale: float) -> list[Result]:
-    """Run one measurement in this process."""
+def run_one(name: str, scale: float, *more: str) -> list[Result]:
+    """Run one measurement in this process; `more` are its arguments after the scale."""
     measure = CATALOG[name]
-    found: list[Result] = getattr(importlib.import_module(measure.module), measure.function)(*measure.arguments, scale)
+    function = getattr(importlib.import_module(measure.module), measure.function)
+    found: list[Result] = function(*measure.arguments, scale, *more)
     return found

@@ -22,9 +22,15 @@ STYLES = {"reached": "green", "bar": "green", "missed": "bold red", "": "dim"}
     metavar="short|full|FACTOR",
     help="Size of the worlds: full (25,000 namespaces, 100,000 pods), short (a tenth), or a factor of full.",
 )
+@click.option("--nodes", type=click.IntRange(2, 5000), metavar="N", help="Nodes of `fleet`, instead of its size's.")
+@click.option(
+    "--pods-per-node", type=click.IntRange(2, 1000), metavar="N", help="Pods on each node of `fleet`; 100 by default."
+)
 @click.option("--list", "list_only", is_flag=True, help="Only list the measurements.")
 @output_option
-def bench(names: tuple[str, ...], size: str, list_only: bool, output: str) -> None:
+def bench(
+    names: tuple[str, ...], size: str, nodes: int | None, pods_per_node: int | None, list_only: bool, output: str
+) -> None:
     """Measure what Headgate costs on this machine, to size a controller.
 
     Without names all measurements run, each in a process of its own; in the short size that takes under two minutes.
@@ -43,7 +49,8 @@ def bench(names: tuple[str, ...], size: str, list_only: bool, output: str) -> No
         raise click.UsageError(f"there is no measurement {unknown[0]!r}; there are {', '.join(CATALOG)}")
     found: list[Result] = []
     failed: dict[str, str] = {}
-    for name, results, reason in run_all(names or CATALOG, _scale(size)):
+    fleet = f"{nodes or ''}", f"{pods_per_node or ''}"
+    for name, results, reason in run_all(names or CATALOG, _scale(size), fleet):
         click.echo(f"{name}: {reason or 'done'}", err=True)
         found += results
         if reason:

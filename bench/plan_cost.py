@@ -69,7 +69,7 @@ def measure_rules(scale: float) -> list[Result]:
     gc.collect()
     gc.disable()  # collections are rare in `headgate run`
     made, seconds, wall = cpu(lambda: planned(cluster, states))
-    first = Result("100 rules x 500 addresses → desired flows", seconds * 1e3, "ms CPU", 250, 100,
+    first = Result("100 rules x 500 addresses → desired flows", seconds * 1e3, "ms CPU", 124, 80,
                    "the best peer's agent (Go), ms", 124,
                    more={"flows": flow_count(made), "wall ms": wall * 1e3})  # fmt: skip
     return [first, *measure_sums()]
@@ -185,14 +185,14 @@ def _change_results(found: Mapping[str, list[tuple[float, float]]]) -> list[Resu
         of_pod = name.startswith("pod")
         bar, reach = (10.0, 2.0) if of_pod else (50.0, 10.0) if name.startswith("namespace") else (20.0, 5.0)
         if of_pod:
-            results.append(Result(f"{name}, p50", quantile(times, 0.5), "ms CPU", 1.0, 0.2, more={"flows": flows}))
+            results.append(Result(f"{name}, p50", quantile(times, 0.5), "ms CPU", 0.4, 0.2, more={"flows": flows}))
         results.append(Result(f"{name}, p99", quantile(times, 0.99), "ms CPU", bar, reach, more={"flows": flows}))
     return results
 
 
 def _plan_results(changer: ObjectChanger) -> list[Result]:
     return [
-        Result("plans of all bridges of world A", changer.seconds, "s CPU",
+        Result("plans of all bridges of world A", changer.seconds, "s CPU", 5, 3,
                more={"flows": changer.flows, "bridges": len(changer.states), "MB": changer.megabytes,
                      "bytes for a flow": changer.megabytes * 1e6 / changer.flows})
     ]  # fmt: skip

@@ -22,6 +22,7 @@ from controller.metrics.event_counters import EventCounters
 from controller.metrics.registry import Metrics
 from controller.openflow.app import OpenFlowSetup, open_app
 from controller.ovsdb.service import Ovsdb, OvsdbBounds
+from controller.peers.limits import ConnectionLimits
 from controller.reconcile.reconciler import Reconciler
 from controller.replicas.fleet import Fleet
 from controller.runtime.answers import Answers
@@ -48,9 +49,9 @@ from flows.pipeline.tables import TABLE_NAMES
 
 
 class Controller:
-    """Everything that `headgate run` runs, apart from HTTP and signals."""
+    """Everything that `headgate run` runs, apart from HTTP and signals. `peer_limits` are those of each listener."""
 
-    def __init__(self, config: RunConfig) -> None:
+    def __init__(self, config: RunConfig, peer_limits: ConnectionLimits | None = None) -> None:
         """Open the listeners; nothing is connected to yet. Raises StartError."""
         started = time.monotonic()
         self.metrics = Metrics(version(), config.hub)
@@ -65,7 +66,7 @@ class Controller:
             if config.kubeconfig
             else None
         )
-        self._open_switch_channels(config, events)
+        self._open_switch_channels(config, events, peer_limits or ConnectionLimits())
         reconciler = Reconciler(
             config.ovsdb,
             started,
@@ -133,11 +134,13 @@ class Controller:
             self.answers, self._feed, reconciler=self.reconciler, dumps=dumps, packets=self.metrics.packets
         )
 
-    def _open_switch_channels(self, config: RunConfig, events: EventQueue) -> None:
+    def _open_switch_channels(self, config: RunConfig, events: EventQueue, limits: ConnectionLimits) -> None:
         try:
             secured = is_tls(config.openflow_listen)
             setup = OpenFlowSetup(
-                tls=self._tls if secured else None, refused=partial(self.metrics.peer_refused, "openflow")
+                connections=limits,
+                tls=self._tls if secured else None,
+                refused=partial(self.metrics.peer_refused, "openflow"),
             )
             self.openflow = open_app(events.post, [config.openflow_address], setup)
             self._ovsdb = Ovsdb(
@@ -152,7 +155,7 @@ class Controller:
                 openflow_tls=secured,
                 routes=config.routes,
                 shared=config.replica_options is not None,
-                bounds=OvsdbBounds(refused=partial(self.metrics.peer_refused, "ovsdb")),
+                bounds=OvsdbBounds(connections=limits, refused=partial(self.metrics.peer_refused, "ovsdb")),
             )
         except (OSError, ValueError) as error:
             where = config.ovsdb_listen or ", ".join(config.ovsdb)

@@ -1,0 +1,271 @@
+"""A fleet for measurements: many nodes on one machine, with real switches and real OVSDBs.
+
+All bridges are in one ovs-vswitchd, of the dummy datapath; each node has an ovsdb-server of its own, because a node's
+name is in its OVSDB. The node's ports are in that OVSDB only: a flow names its port by number, so that the switch keeps
+and compares the same flows without 50,000 devices. Nothing is measured here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import shutil
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from bench.openvswitch import PrivateSwitch
+from bench.worlds import (
+    ApiObject,
+    label_selector,
+    namespace_manifest,
+    node_manifest,
+    pod_manifest,
+    policy_manifest,
+)
+
+APPS = 10  # in each namespace
+EVERYWHERE = "everywhere"  # a namespace with one pod on each node
+BRIDGES_AT_ONCE = 25
+START_SECONDS = 60.0
+REPLY_SECONDS = 60.0
+_DATABASE = "Open_vSwitch"
+
+
+class NodeDatabase:
+    """The ovsdb-server of one node: bridge `br-int` with a port for each pod."""
+
+    def __init__(self, folder: Path, number: int, empty: Path, controller: str) -> None:
+        self.folder = folder
+        folder.mkdir()
+        shutil.copy(empty, folder / "conf.db")
+        self._socket = str(folder / "db.sock")
+        self._numbers = itertools.count(1)
+        quiet = subprocess.DEVNULL
+        self._process = subprocess.Popen(
+            ["ovsdb-server", "--no-chdir", "-vconsole:off", f"--unixctl={folder}/ctl", f"--remote=punix:{self._socket}",
+             f"--remote={controller}", f"{folder}/conf.db"], stdin=quiet, stdout=quiet, stderr=quiet,
+        )  # fmt: skip
+        self.number = number
+        self.ofports = itertools.count(1)
+        self.ports: dict[str, int] = {}  # ofport by pod
+
+    def await_start(self) -> None:
+        """Wait until it answers. Raises RuntimeError."""
+        deadline = time.monotonic() + START_SECONDS
+        while not Path(self._socket).exists():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError("ovsdb-server did not start")
+            time.sleep(0.01)
+
+    def create(self, pods: list[str]) -> None:
+        """Fill the empty database: the node's name, the bridge, and the ports of these pods."""
+        node = f"node-{self.number}"
+        bridge = {
+            "name": "br-int", "datapath_type": "dummy", "fail_mode": "secure", "datapath_id": f"{self.number + 1:016x}",
+            "ports": ["set", []],
+        }  # fmt: skip
+        root = {
+            "bridges": ["set", [["named-uuid", "bridge"]]], "ovs_version": "3.1.0",
+            "external_ids": ["map", [["hostname", node], ["system-id", node]]],
+        }  # fmt: skip
+        self.transact(
+            {"op": "insert", "table": "Open_vSwitch", "row": root},
+            {"op": "insert", "table": "Bridge", "row": bridge, "uuid-name": "bridge"},
+        )
+        self.add_ports(pods)
+
+    def add_ports(self, pods: list[str]) -> None:
+        """Add a port for each of these pods (`namespace/name`)."""
+        operations: list[dict[str, Any]] = []
+        for place, pod in enumerate(pods):
+            ofport = self.ports[pod] = next(self.ofports)
+            interface = {
+                "name": f"p{ofport}", "type": "dummy", "ofport": ofport, "external_ids": _external_ids(pod, ofport)
+            }  # fmt: skip
+            port = {"name": f"p{ofport}", "interfaces": ["named-uuid", f"i{place}"]}
+            operations += [
+                {"op": "insert", "table": "Interface", "row": interface, "uuid-name": f"i{place}"},
+                {"op": "insert", "table": "Port", "row": port, "uuid-name": f"o{place}"},
+            ]
+        ports = ["set", [["named-uuid", f"o{place}"] for place in range(len(pods))]]
+        operations.append(
+            {"op": "mutate", "table": "Bridge", "where": [], "mutations": [["ports", "insert", ports]]},
+        )
+        self.transact(*operations)
+
+    def remove_port(self, pod: str) -> None:
+        """Remove a pod's port."""
+        name = f"p{self.ports.pop(pod)}"
+        found = self.transact({"op": "select", "table": "Port", "where": [["name", "==", name]], "columns": ["_uuid"]})
+        uuid = found[0]["rows"][0]["_uuid"]
+        mutations = [["ports", "delete", ["set", [uuid]]]]
+        self.transact({"op": "mutate", "table": "Bridge", "where": [], "mutations": mutations})
+
+    def await_installed(self, pod: str, seconds: float) -> None:
+        """Wait until a pod's port is marked as installed. Raises RuntimeError."""
+        ofport = self.ports[pod]
+        ids = _external_ids(pod, ofport)
+        ids[1].append(["headgate-installed", "true"])
+        self.transact(
+            {"op": "wait", "table": "Interface", "where": [["name", "==", f"p{ofport}"]], "columns": ["external_ids"],
+             "until": "==", "rows": [{"external_ids": ids}], "timeout": round(1e3 * seconds)},
+            seconds=seconds + 5,
+        )  # fmt: skip
+
+    def transact(self, *operations: dict[str, Any], seconds: float = REPLY_SECONDS) -> list[dict[str, Any]]:
+        """One transaction; returns its results. Raises RuntimeError with the first error."""
+        number = next(self._numbers)
+        request = {"id": number, "method": "transact", "params": [_DATABASE, *operations]}
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(seconds)
+            connection.connect(self._socket)
+            connection.sendall(json.dumps(request).encode())
+            results = _reply(connection, number)
+        for one in results:
+            if one and one.get("error"):
+                raise RuntimeError(f"OVSDB: {one['error']} {one.get('details', '')}")
+        return results
+
+    def stop(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.wait()
+
+
+def _external_ids(pod: str, ofport: int) -> list[Any]:
+    mac = f"02:00:00:00:{ofport >> 8 & 255:02x}:{ofport & 255:02x}"
+    return ["map", [["attached-mac", mac], ["iface-id", pod]]]
+
+
+def _reply(connection: socket.socket, number: int) -> list[dict[str, Any]]:
+    """The result of a request; the server's own requests in between are answered."""
+    decoder, text = json.JSONDecoder(), ""
+    while True:
+        with contextlib.suppress(json.JSONDecodeError):
+            message, end = decoder.raw_decode(text)
+            text = text[end:].lstrip()
+            if message.get("method") == "echo":
+                answer = {"id": message["id"], "result": message["params"], "error": None}
+                connection.sendall(json.dumps(answer).encode())
+            elif message.get("id") == number:
+                if message["error"]:
+                    raise RuntimeError(f"OVSDB: {message['error']}")
+                found: list[dict[str, Any]] = message["result"]
+                return found
+            continue
+        data = connection.recv(1 << 16)
+        if not data:
+            raise RuntimeError("the OVSDB closed the connection")
+        text += data.decode()
+
+
+class Fleet:
+    """`nodes` nodes with `pods` pods each, as a context manager; its manifests are in `manifests`, a file a node.
+
+    Pod i of node n is in namespace (n * pods + i) % nodes, so that the pods of a namespace are on many nodes; pod 0 is
+    in `everywhere`.
+    """
+
+    def __init__(self, nodes: int, pods: int, folder: Path, ovsdb: str, openflow: str) -> None:
+        self.nodes = nodes
+        self.manifests = folder / "manifests"
+        self._folder = folder
+        self._ovsdb, self._openflow = ovsdb, openflow
+        self._switch = PrivateSwitch(bridges=0)
+        self.databases: list[NodeDatabase] = []
+        self.pods: list[dict[str, ApiObject]] = [{} for _ in range(nodes)]  # of each node, by `namespace/name`
+        self._addresses = itertools.count(1)
+        for node in range(nodes):
+            for place in range(pods):
+                number = node * pods + place
+                space = f"namespace-{number % nodes}" if place else EVERYWHERE
+                self.new_pod(node, space, f"pod-{number}", f"app-{number // nodes % APPS}")
+
+    def __enter__(self) -> Fleet:
+        try:
+            self._switch.__enter__()
+            self.write_world()
+            self._start_databases()
+            for first in range(0, self.nodes, BRIDGES_AT_ONCE):
+                self.add_bridges(range(first, min(first + BRIDGES_AT_ONCE, self.nodes)))
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for database in self.databases:
+            database.stop()
+        self._switch.__exit__()
+
+    def _start_databases(self) -> None:
+        empty = self._folder / "empty.db"
+        self._switch.run("ovsdb-tool", "create", str(empty), "/usr/share/openvswitch/vswitch.ovsschema")
+        for node in range(self.nodes):
+            self.databases.append(NodeDatabase(self._folder / f"node-{node}", node, empty, self._ovsdb))
+        for node, database in enumerate(self.databases):
+            database.await_start()
+            database.create(list(self.pods[node]))
+
+    # -- switches ------------------------------------------------------------------------------------------------------
+
+    def add_bridges(self, nodes: range) -> None:
+        """Add the bridges of these nodes, without flows; they connect to the controller."""
+        command: list[str] = []
+        for node in nodes:
+            name = f"br{node}"
+            command += ["--", "add-br", name, "--", "set", "Bridge", name, "datapath_type=dummy", "fail_mode=secure",
+                        "protocols=OpenFlow14", f"other_config:datapath-id={node + 1:016x}",
+                        "--", "set-controller", name, self._openflow,
+                        "--", "set", "Controller", name, "connection_mode=out-of-band"]  # fmt: skip
+        self._switch.vsctl("--no-wait", *command[1:])
+
+    def reboot(self, node: int) -> None:
+        """A node's switch loses its flows and its connection, and connects anew."""
+        self._switch.vsctl("del-br", f"br{node}")
+        self.add_bridges(range(node, node + 1))
+
+    # -- objects -------------------------------------------------------------------------------------------------------
+
+    def new_pod(self, node: int, space: str, name: str, app: str) -> str:
+        """Add a pod to the objects of a node; returns it as `namespace/name`."""
+        pod = pod_manifest(space, name, next(self._addresses), 1, {"app": app})
+        pod["spec"]["nodeName"] = f"node-{node}"
+        self.pods[node][f"{space}/{name}"] = pod
+        return f"{space}/{name}"
+
+    def write_world(self) -> None:
+        """Write all manifests."""
+        self.manifests.mkdir()
+        spaces = [f"namespace-{n}" for n in range(self.nodes)]
+        objects = [*map(namespace_manifest, [EVERYWHERE, *spaces]), *map(node_manifest, range(self.nodes))]
+        for space in spaces:
+            objects.append(policy_manifest(space, "default-deny", {}, policyTypes=["Ingress"]))
+            objects += [_between(space, app, (app + 1) % APPS) for app in range(APPS)]
+        self._write("world", objects)
+        for node in range(self.nodes):
+            self.write_node(node)
+        self.write_policy(80)
+
+    def write_node(self, node: int) -> None:
+        """Write the pods of a node."""
+        self._write(f"node-{node}", list(self.pods[node].values()))
+
+    def write_policy(self, port: int) -> None:
+        """Write the policy that concerns all nodes: every pod of `everywhere` lets all others in at a port."""
+        rule = {"from": [{"podSelector": {}}], "ports": [{"port": port}]}
+        self._write("everywhere", [policy_manifest(EVERYWHERE, "all", {}, ingress=[rule])])
+
+    def _write(self, name: str, objects: list[ApiObject]) -> None:
+        new = self.manifests / f".{name}.json"
+        new.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
+        new.rename(self.manifests / f"{name}.json")
+
+
+def _between(space: str, app: int, other: int) -> ApiObject:
+    rule = {"from": [{"podSelector": label_selector(app=f"app-{other}")}], "ports": [{"port": 8080}]}
+    return policy_manifest(space, f"app-{app}", label_selector(app=f"app-{app}"), ingress=[rule])
