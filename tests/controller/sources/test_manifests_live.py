@@ -140,6 +140,9 @@ store.stop()
 before = set(threading.enumerate())
 left = [thread.name for thread in before if thread.name in ("store", "manifests", "manifests-scan", "manifests-watch")]
 assert not left, left
+if sys.argv[1] == "eventlet":
+    from eventlet import tpool
+    tpool.killall()  # the threads of `offload` stay for the next work
 # The kernel's view: watching ends its own thread shortly after. The native hub has the turning thread.
 while len(os.listdir("/proc/self/task")) > (1 if sys.argv[1] == "eventlet" else 2):
     time.sleep(0.01)
