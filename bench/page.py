@@ -52,18 +52,20 @@ the worlds have a tenth of their size. This page, its plot and [the figures as J
 {failed}
 ## Where the time goes
 
-A pod that comes or goes has its port read, its claims compared with those of the ports that claim the same, the chunk
-of the flood that it is in encoded, and its rules told. Compared in turns with the version that compared all ports
-(50 bridges of 200 pods, a load of 9, medians of two runs each): relabelled 0.63 and 1.4 ms, deleted 0.92 and 1.9, added
-1.1 and 2.2. Policies cost more than then: changed 1.1 and 0.92 ms, added 0.65 and 0.48. What all bridges have in common
-is rendered once: the first plans of 500 bridges with 20 pods each took 2.8 s CPU, 5.6 s before that, and 2.9 s in the
-version above, whose bridges had fewer flows. A rule's 500 addresses cost a key of bytes and a place in two dictionaries
-each.
+A pod that comes or goes has its port read, its claims compared with those of the ports that claim the same, the
+chunk of the flood that it is in encoded, and its rules told. A first plan notes nothing of what was there before,
+and asks for nothing twice. What all bridges have in common is rendered once. A rule's 500 addresses cost a key of
+bytes and a place in two dictionaries each. A change is sent on at once; those that follow it closer than 20 ms are
+gathered.
 
-`headgate plan` of one policy in world A takes 0.61 of the CPU time of the version before for connections and 0.38 for
-flows (0.98 and 0.24 s, in turns, medians of three, a load of 18): flows are those of a part of the cluster, the
-policies on the nodes concerned and the pods that these name. What is left is one pass over all pods and policies, to
-number their addresses and to know who is isolated.
+The table above is older than this paragraph. Since then, in turns with the version before (in brackets) at
+real-time priority, on the same machine under a load of 10 to 25, world A in full, one run each: the first plans
+5.16 s CPU (7.65); a pod relabelled, deleted and added p50 0.45, 0.44 and 0.49 ms (0.48, 0.50, 0.56); policy changed
+and added p99 0.64 and 0.42 ms (0.78, 0.44), where the version that compared all ports, whose bridges had fewer
+flows, took 0.50 and 0.31, and 0.67, 0.74 and 0.81 ms for pods; manifest change → commit reply p50 22 to 24 ms and
+p99 32 to 47 (41 and 50 to 67); 100 rules x 500 addresses 145 to 152 ms (150 to 154); the longest echo in world A 65
+to 69 ms (580 to 594, measured the same way: it counted the measuring process's own pauses before); memory of
+`headgate run` in world A 765 to 775 MB (769 to 771).
 
 A pod that 1,000 policies with `namespaceSelector: {{}}` contain costs a flow on each bridge that has subjects of any of
 them, and nothing for each policy: 14.1 ms on 500 bridges (5,000 pods, 2.6 million flows, a load of 9), where comparing
