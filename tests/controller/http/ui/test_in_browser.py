@@ -124,6 +124,7 @@ def test_a_denied_connection_is_explained_with_lines_conjunction_and_walk(site: 
 def test_a_cell_opens_its_explanation_by_mouse_and_by_keyboard(site: Site) -> None:
     site.go("#/matrix?by=namespace")
     site.go("#/matrix?by=workload&from=shop-00%2Fapi")
+    site.browser.wait("[...document.querySelectorAll('[role=gridcell]')].some(one => one.textContent === '5432')")
     box = site.browser.run(
         "(() => { const {x, y, width, height} = [...document.querySelectorAll('[role=gridcell]')]"
         ".find(one => one.textContent === '5432').getBoundingClientRect(); return [x + width / 2, y + height / 2] })()"
@@ -132,6 +133,7 @@ def test_a_cell_opens_its_explanation_by_mouse_and_by_keyboard(site: Site) -> No
     site.browser.wait("location.hash.startsWith('#/explain')")
     site.browser.wait("document.querySelector('main').innerText.includes('Allowed by policy, and delivered')")
     site.go("#/matrix?by=workload&from=shop-00%2Fapi")
+    site.browser.wait("document.querySelector('[role=rowheader]')")
     site.browser.run("document.querySelector('[role=grid]').focus()")
     site.browser.press("ArrowRight")
     said = site.browser.wait("document.getElementById('say').textContent")
