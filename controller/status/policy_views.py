@@ -9,7 +9,7 @@ from controller.reconcile.reconciler import Reconciler
 from controller.status.model import PolicyView
 from flows.bridge.claim_contest import BridgeName
 from flows.cluster.model import ClusterPolicy, Direction, Key, Policy
-from flows.parse.staging import AUDIT, AUDIT_DELETION
+from flows.cluster.staging import mode_of
 
 MAX_NODES_NAMED = 10  # nodes named in a reason
 
@@ -41,11 +41,11 @@ def policy_view(reconciler: Reconciler, policy: Policy, unrealized: Mapping[int,
     reasons += [f"not yet realized on {node}" for node in _unrealized_nodes(members, unrealized)]
     notes = reconciler.world.notes_on_policy(policy)
     isolates = direction_words(policy.isolates)
-    mode = ""
     if policy.staged is not None:
-        mode = AUDIT if policy.staged.isolates or not policy.isolates else AUDIT_DELETION
         notes = (_staged_note(policy), *_not_counted(reconciler, policy, left_out.staged), *notes)
-    return PolicyView(str(policy.key), not reasons, "; ".join(reasons), isolates, len(members), notes, mode=mode)
+    return PolicyView(
+        str(policy.key), not reasons, "; ".join(reasons), isolates, len(members), notes, mode=mode_of(policy)
+    )
 
 
 def _not_counted(reconciler: Reconciler, policy: Policy, bridges: frozenset[BridgeName]) -> list[str]:

@@ -27,8 +27,8 @@ from flows.cluster.model import (
     Selector,
 )
 from flows.cluster.net import Net
+from flows.cluster.staging import AUDIT, MODE_ANNOTATION, mode_of
 from flows.parse.audit import AUDIT_ANNOTATION
-from flows.parse.staging import AUDIT, AUDIT_DELETION, MODE_ANNOTATION
 
 _PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_./-]*\Z")
 _WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})  # YAML 1.1 reads them as no text
@@ -48,11 +48,11 @@ class _Comment(NamedTuple):
 
 
 def policy_manifest(policy: Policy) -> list[ManifestLine]:
-    """The lines of a NetworkPolicy; of a staged one, what it will say, with the annotation that stages it."""
+    """The lines of a NetworkPolicy; of a staged one as it will be, with the annotation that stages it."""
     meta: dict[str, Any] = {"namespace": policy.key.namespace, "name": policy.key.name}
     annotations = _annotations(policy)
-    if policy.staged is not None:
-        mode = annotations[MODE_ANNOTATION] = AUDIT if policy.staged.isolates else AUDIT_DELETION
+    if mode := mode_of(policy):
+        annotations[MODE_ANNOTATION] = mode
         policy = policy.promoted if mode == AUDIT else policy
     if annotations:
         meta["annotations"] = annotations

@@ -6,12 +6,9 @@ Fails closed: a policy whose annotation cannot be read is in force.
 from __future__ import annotations
 
 from flows.cluster.model import Policy
+from flows.cluster.staging import AUDIT, AUDIT_DELETION, ENFORCE, MODE_ANNOTATION
 from flows.parse.untrusted import Errors, FieldError, JsonObject, describe
 
-MODE_ANNOTATION = "headgate.io/mode"
-AUDIT = "audit"
-AUDIT_DELETION = "audit-deletion"
-ENFORCE = "enforce"
 _PATH = f"metadata.annotations[{MODE_ANNOTATION}]"
 
 

@@ -40,7 +40,7 @@ from flows.plan.rules import BridgeRules, PeersWatcher
 from flows.policy.rule import Applies, Watch, of_staged, of_tiers
 from flows.policy.tracked_sets import TrackedRule
 from flows.render.answers import DnsServer
-from flows.render.audit import is_audited, render_audit
+from flows.render.audit import is_audited, render_audit, watched
 from flows.render.fixed import render_bridge
 from flows.render.flood import flood_chunk, render_flood_chunk, render_flood_to_all
 from flows.render.flow_set import FlowSet
@@ -249,7 +249,7 @@ class BridgePlan:
         """Make a port's flows. A port whose flows raise has none, so that its packets are dropped."""
         self._tiers.set_port(pod.ofport, isolated)
         self._staged.set_port(pod.ofport, isolated)
-        self._set_audited(pod.ofport, is_audited(isolated))
+        self._set_audited(pod.ofport, is_audited(watched(pod, isolated)))
         if self._audited:
             isolated |= {Watch.SENDER}
         self._make_port(pod, isolated)

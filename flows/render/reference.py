@@ -14,7 +14,7 @@ from flows.openflow.group import Group
 from flows.openflow.match import Match
 from flows.policy.rule import NO_STAGES, NO_WATCH, NOT_STAGED, NodePolicy, Watch, applying, of_staged, of_tiers
 from flows.render.answers import DnsServer, render_dns_servers, render_held_answers
-from flows.render.audit import is_audited, render_audit
+from flows.render.audit import is_audited, render_audit, watched
 from flows.render.fixed import render_bridge, render_fixed
 from flows.render.flood import render_flood
 from flows.render.flow_set import FlowSet
@@ -61,7 +61,7 @@ def render(
         render_flood(whole, binding)
     pieces = [whole]
     tiered = staged = False
-    audited = any(map(is_audited, policy.watched.values()))
+    audited = any(is_audited(watched(pod, policy.watched.get(pod.pod, NO_WATCH))) for pod in binding.pods)
     for pod_binding in sorted(binding.pods, key=attrgetter("ofport")):
         pieces.append(piece := FlowSet())
         key = pod_binding.pod

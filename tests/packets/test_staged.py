@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from flows.parse.staging import AUDIT, AUDIT_DELETION, MODE_ANNOTATION
+from flows.cluster.staging import AUDIT, AUDIT_DELETION, MODE_ANNOTATION
 from tests.helpers.lab.policies import Spec, policy
 from tests.helpers.waiting import until
 from topology.lab.lab import Lab
