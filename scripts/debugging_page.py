@@ -117,8 +117,8 @@ _ASSERT_END = """\
 `from` and `to` are `outside` (every address that no pod has), `pods`, `anywhere`, or an object with `pod`, `namespace`,
 `namespaceLabels`, `labels` (all must fit), with `addresses` (a prefix) alone, or with `not` alone. `expect` is
 `allowed` (each of the connections), `denied` (none), or `only` (none but those of `from`). Without `ports` an assertion
-is about every protocol and port. A pod with itself and a pod with its own node are not asked, for these are always
-open.
+is about every protocol and port. A pod with itself and a pod with its own node are not asked, for no NetworkPolicy
+parts these.
 """
 
 
