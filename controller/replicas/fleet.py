@@ -24,6 +24,7 @@ T = TypeVar("T")
 ANSWER_SECONDS = 2.0  # for another replica's part of a status
 GRACE_SECONDS = 5.0  # beyond the time that a wait was given
 RECHECK_SECONDS = 0.2
+ASK_POLL_SECONDS = 0.02
 MAX_ANSWER_BYTES = 256 << 20
 _STATUS = TypeAdapter(StatusView)
 _WAIT = TypeAdapter(WaitResult)
@@ -96,23 +97,29 @@ class Fleet:
     def wait(self, timeout: float, own: Callable[[], WaitResult], own_status: Callable[[], StatusView]) -> WaitResult:
         """Wait for all replicas at a time; `own` waits for this one, `own_status` is its part of the status.
 
+        One that does not answer may be taken out of the view, and others take over from it: that is waited for, too.
         Replicas may know different views for a moment, so in the end every switch must be one's that serves it.
         """
         deadline = time.monotonic() + timeout
-        found = self._wait(timeout, own)
-        while found.realized:
-            view = self.status(own_status())
-            unserved = [one for one in view.switches if one.openflow_connected and not one.primary]
-            lines = tuple(f"{one.node or one.ovsdb} ({one.bridge}): {one.error or NO_OWNER}" for one in unserved)
-            if not lines:
-                break
-            if time.monotonic() >= deadline:
-                return WaitResult(False, lines)
+        while True:
+            mine, others = self._wait(max(0.0, deadline - time.monotonic()), own)
+            found = merge_waits(mine, others)
+            answered = not any(isinstance(one, str) for one in others.values())
+            if found.realized:
+                found = self._unserved(own_status())
+            elif answered:
+                return found
+            if found.realized or time.monotonic() >= deadline:
+                return found
             time.sleep(RECHECK_SECONDS)
-            found = self._wait(max(0.0, deadline - time.monotonic()), own)
-        return found
 
-    def _wait(self, timeout: float, own: Callable[[], WaitResult]) -> WaitResult:
+    def _unserved(self, own: StatusView) -> WaitResult:
+        """The switches that are connected and that nobody serves."""
+        unserved = [one for one in self.status(own).switches if one.openflow_connected and not one.primary]
+        lines = tuple(f"{one.node or one.ovsdb} ({one.bridge}): {one.error or NO_OWNER}" for one in unserved)
+        return WaitResult(not lines, lines)
+
+    def _wait(self, timeout: float, own: Callable[[], WaitResult]) -> tuple[WaitResult, dict[str, WaitResult | str]]:
         found: dict[str, WaitResult | str] = {}
         path = f"/wait?local=1&timeout={timeout:.3f}"
         asking = threading.Thread(
@@ -121,12 +128,15 @@ class Fleet:
         asking.start()
         mine = own()
         asking.join(timeout + 2 * GRACE_SECONDS)
-        return merge_waits(mine, found)
+        return mine, found
 
     def _ask(self, path: str, read: Callable[[bytes], T], seconds: float) -> dict[str, T | str]:
-        """The answers of all other members, by name; a text is why there is none."""
+        """The answers of all other members, by name; a text is why there is none.
+
+        One that is taken out of the view meanwhile is waited for no longer, and left out.
+        """
         found: dict[str, T | str] = {}
-        threads = []
+        threads: dict[str, threading.Thread] = {}
         for one in self._member.members():
             name = one.lease.member.name
             if not one.in_view or one.lease.member == self._member.me:
@@ -134,17 +144,16 @@ class Fleet:
             if not one.lease.http:
                 found[name] = "it has no HTTP address"
                 continue
-            threads.append(
-                threading.Thread(target=_ask_one, args=(found, name, one.lease.http, path, read, seconds), daemon=True)
-            )
-            threads[-1].start()
+            arguments = (found, name, one.lease.http, path, read, seconds)
+            threads[name] = threading.Thread(target=_ask_one, args=arguments, daemon=True)
+            threads[name].start()
         deadline = time.monotonic() + seconds + 1.0
-        for thread in threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
-        return {one.name: found.get(one.name, "no answer in time") for one in self._others()}
+        while time.monotonic() < deadline and (threads.keys() - found.keys()) & self._others():
+            time.sleep(ASK_POLL_SECONDS)
+        return {name: found.get(name, "no answer in time") for name in (threads.keys() | found.keys()) & self._others()}
 
-    def _others(self) -> list[ReplicaView]:
-        return [one for one in self.replicas() if one.member and one.name != self._member.me.name]
+    def _others(self) -> set[str]:
+        return {one.name for one in self.replicas() if one.member and one.name != self._member.me.name}
 
 
 def _ask_one(
