@@ -218,6 +218,14 @@ def _return_to_node(flows: FlowSet, binding: Binding) -> None:
             flows.add(table, priorities.DESTINATION_SERVICE_BEHIND_NODE, [*from_node, family], actions)
 
 
+def leave_by_node(flows: FlowSet, net: Net) -> None:
+    """What the node sends through a Service to another node, which has the address, goes back to it, and out by its own
+    way: to what came through the tunnel the other node would answer outside of it, past this switch."""
+    terms = [in_range(SOURCE_OFPORT, NODE_ITSELF), _TRANSLATED, *address_terms("destination", net)]
+    actions = [*_to_node(IN_PORT_16), _with_source(_of_family(NODE_HAIRPIN, net.version))]
+    flows.add(tables.DESTINATION, priorities.DESTINATION_HAIRPIN, terms, actions)
+
+
 def _masquerade(flows: FlowSet, binding: Binding, tunnel: int) -> None:
     """Replies that come through the tunnel. A client outside that is sent to an endpoint on another node gets the
     address of this node's gateway as source: else the endpoint's node would answer it directly, from an address that

@@ -107,6 +107,7 @@ def test_a_node_is_an_endpoint(lab: ServiceLab, kind: socket.SocketKind, version
         assert lab.ask(client, cluster_ip(HOST, version), 80, kind) == f"node-1 {seen}"
     seen = {4: "169.254.72.2", 6: "fd00:4847::2"}[version]
     assert lab.ask("node-1", cluster_ip(HOST, version), 80, kind) == f"node-1 {seen}"
+    assert lab.ask("node-2", cluster_ip(HOST, version), 80, kind).startswith("node-1 ")
 
 
 @FAMILIES
