@@ -54,6 +54,12 @@ def source(url: str) -> dict[str, Any]:
         return {}
 
 
+def ages(url: str) -> list[bytes]:
+    """The ages of sources in /metrics."""
+    with urllib.request.urlopen(f"{url}/metrics", timeout=10) as answer:
+        return re.findall(rb"^headgate_source_age_seconds\{.*\} (.*)$", answer.read(), re.MULTILINE)
+
+
 @pytest.mark.parametrize("hub", ["eventlet", "native"])
 def test_run(api: ApiServer, start: Start, tmp_path: Path, hub: str) -> None:
     log = tmp_path / "log"
@@ -65,9 +71,7 @@ def test_run(api: ApiServer, start: Start, tmp_path: Path, hub: str) -> None:
         assert source(url)["reason"] == ""
         with proxy.away():
             until(lambda: source(url)["age"] > 1 and "stay in force" in source(url)["reason"], log.read_text)
-            with urllib.request.urlopen(f"{url}/metrics", timeout=10) as answer:
-                ages = re.findall(rb"^headgate_source_age_seconds\{.*\} (.*)$", answer.read(), re.MULTILINE)
-            assert ages
+            until(lambda: ages(url), log.read_text)  # gauges are set once a second
         until(lambda: source(url)["reason"] == "", log.read_text)
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
