@@ -30,6 +30,7 @@ REFUSAL = Range(_R[4], 14, 14, "of the node, of an unrecorded connection: sent t
 CLAIMED = Range(_R[4], 18, 18, "sent to an address of a Service that somebody else may have, too")
 METERED = Range(_R[4], 19, 19, "a new connection of a pod passed the pod's meter on its way to a Service")
 TO_NODE = Range(_R[4], 15, 15, "sent to an address of a node, where Services have their node ports")
+TO_OTHER_NODE = Range(_R[4], 28, 28, "and this node is not the one that has the address")
 REFUSED = Range(_R[4], 20, 20, "to no endpoint: the node refuses it")
 FROM_BEHIND_NODE = Range(_R[4], 25, 25, "came in through the node from elsewhere")
 RELEASED = Range(_R[4], 26, 26, "a DNS packet that was looked at here, or that the controller held and released")
@@ -87,7 +88,8 @@ OPENED_BEHIND_NODE = Range(oxm.CT_MARK, 2, 2, "the connection was opened from be
 CT_MARKS = (RECORDED, CONNECTION_OF_SERVICE, OPENED_BEHIND_NODE)
 RANGES = (
     SOURCE_OFPORT, DESTINATION_OFPORT, INITIATOR_OFPORT, RESPONDER_OFPORT, SOURCE_EGRESS, SOURCE_INGRESS,
-    LOOKED_UP, THROUGH_SERVICE, REFUSAL, CLAIMED, METERED, TO_NODE, REFUSED, AUDITED, FROM_BEHIND_NODE, RELEASED, HEARD,
+    LOOKED_UP, THROUGH_SERVICE, REFUSAL, CLAIMED, METERED, TO_NODE, TO_OTHER_NODE, REFUSED, AUDITED, FROM_BEHIND_NODE,
+    RELEASED, HEARD,
     DESTINATION_EGRESS, DESTINATION_INGRESS, EGRESS_APPLIES, INGRESS_APPLIES, SCTP_ASSOCIATION, INTERPRETATION,
     BROKEN, LONGER_THAN_BARE, LONGER_THAN_OPTION, OUTPUT_OFPORT, COMPARED_SOURCE_PORT, COMPARED_DESTINATION_PORT,
     FLOOD_CHUNK, SOURCE_EGRESS_TIERS, SOURCE_INGRESS_TIERS, DESTINATION_EGRESS_TIERS, DESTINATION_INGRESS_TIERS,

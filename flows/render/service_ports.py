@@ -11,7 +11,7 @@ from flows.openflow.group import Bucket, Group
 from flows.openflow.match import Term, in_range
 from flows.pipeline import priorities, tables
 from flows.pipeline.group_numbers import check_group, group_id
-from flows.pipeline.registers import BEHIND_NODE, LOOKED_UP, REFUSED, SOURCE_OFPORT
+from flows.pipeline.registers import BEHIND_NODE, LOOKED_UP, REFUSED, SOURCE_OFPORT, TO_OTHER_NODE
 from flows.pipeline.tables import Table
 from flows.render.flow_set import FlowSet
 from flows.render.service_endpoints import render_endpoints, to_endpoints, translate
@@ -21,6 +21,8 @@ from flows.services.choice import Choice, Target
 from flows.services.endpoints import has_endpoint_flows
 from flows.services.frontends import FrontendKind
 from flows.services.served import EXTERNAL, PortUse, ServedPort
+
+_TO_OTHER_NODE = in_range(TO_OTHER_NODE, 1)
 
 
 class PortNumbers(NamedTuple):
@@ -54,8 +56,12 @@ def render_service_port(
     used: dict[int, _Use] = {}
     for kind, frontend in served.frontends:
         opening = opens_to(frontend.address, protocol, frontend.number)
-        if kind is FrontendKind.NODE_PORT:
+        if served.use is PortUse.AT_NODE:
+            opening += [_TO_OTHER_NODE, *begins(protocol)]
+        elif kind is FrontendKind.NODE_PORT:
             opening = opens_to_node(served.version, protocol, frontend.number)
+            if served.service.external_local and choice.anywhere:
+                flows.add(tables.SERVICE, priorities.SERVICE_AT_OTHERS, [*opening, _TO_OTHER_NODE])
         elif kind is FrontendKind.HOST_PORT:
             opening += begins(protocol)
         for priority, terms, use in _ways(served, kind, cluster, local):
@@ -100,13 +106,16 @@ _Way = tuple[int, tuple[Term, ...], _Use]  # a priority, further terms, and what
 def _ways(served: ServedPort, kind: FrontendKind, cluster: _Use, local: _Use) -> list[_Way]:
     if kind is FrontendKind.CLUSTER_IP:
         return [(priorities.SERVICE_PORT, (), local if served.service.internal_local else cluster)]
+    if served.use is PortUse.AT_NODE:
+        return [(priorities.SERVICE_AT_NODE, (), cluster)]
     if kind is FrontendKind.HOST_PORT:
         return [(priorities.SERVICE_HOST_PORT, (), cluster)]
     return _external(served, kind, cluster, local)
 
 
 def _external(served: ServedPort, kind: FrontendKind, cluster: _Use, local: _Use) -> list[_Way]:
-    """Pods and the node use the policy Cluster; the external policy is for what comes from outside."""
+    """Pods and the node use the policy Cluster; the external policy is for what comes from outside. To a node port of
+    another node a pod comes from outside: see `flows.services.other_nodes`."""
     sources: Iterable[tuple[Term, ...]] = [()]
     if kind is FrontendKind.LOAD_BALANCER and served.service.source_ranges is not None:
         ranges = [net for net in served.service.source_ranges if net.version == served.version]

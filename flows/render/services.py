@@ -45,6 +45,7 @@ from flows.pipeline.registers import (
     SOURCE_OFPORT,
     THROUGH_SERVICE,
     TO_NODE,
+    TO_OTHER_NODE,
 )
 from flows.render.flow_set import FlowSet
 from flows.render.terms import (
@@ -156,9 +157,13 @@ def look_up_address(flows: FlowSet, net: Net, *loads: Load) -> None:
 
 
 def look_up_node(flows: FlowSet, net: Net) -> None:
-    """The same for an address of any node, with node ports: pods reach one of another node without going there, by the
-    policy Cluster, which is theirs in any case."""
+    """The same for an address of the node, with node ports."""
     look_up_address(flows, net, Load(TO_NODE, 1))
+
+
+def look_up_other_node(flows: FlowSet, net: Net) -> None:
+    """The same for an address of another node: pods reach its node ports without going there."""
+    look_up_address(flows, net, Load(TO_NODE, 1), Load(TO_OTHER_NODE, 1))
 
 
 def _pass_direct(flows: FlowSet, userspace: bool) -> None:

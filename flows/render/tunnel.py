@@ -23,7 +23,7 @@ from flows.pipeline.registers import (
     SOURCE_OFPORT,
 )
 from flows.render.flow_set import FlowSet
-from flows.render.services import leave_by_node, look_up_node
+from flows.render.services import leave_by_node, look_up_other_node
 from flows.render.terms import address_terms, ct_state_term
 
 _IS_REPLY = ct_state_term(oxm.CtState.RPL, oxm.CtState.RPL)
@@ -46,7 +46,7 @@ def render_remote_node(flows: FlowSet, node: RoutedNode, tunnel: int) -> None:
     # the replies. What it sends through its own switch comes out of the tunnel.
     back: list[Action] = [Load(DESTINATION_OFPORT, BEHIND_NODE), Load(OUTPUT_OFPORT, LOCAL_16)]
     for net in node.addresses:
-        look_up_node(flows, net)
+        look_up_other_node(flows, net)
         leave_by_node(flows, net)
         served = [*address_terms("destination", net), _IS_REPLY, in_range(OPENED_BEHIND_NODE, 1)]
         flows.add(tables.DESTINATION, priorities.DESTINATION_SERVED_NODE, served, back, tables.STATE)

@@ -9,8 +9,11 @@ for the *external* ones (node ports, external addresses, load balancers), spec.e
 - Local: the ready endpoints on this node; without any, those on it that terminate and still serve.
 
 To an external address with the policy Local, pods and the node itself are not outside: they are treated as with
-Cluster. With no endpoint that could be used anywhere, packets are refused. With the policy Local and none on this node,
-though there is one elsewhere, they are dropped: a load balancer should not have sent them here.
+Cluster. The node ports of another node are the exception: what a pod sends there is from outside to that node, so its
+policy Local applies, with the endpoints of that node (`other_nodes`).
+
+With no endpoint that could be used anywhere, packets are refused. With the policy Local and none on this node, though
+there is one elsewhere, they are dropped: a load balancer should not have sent them here.
 
 Sources: Kubernetes documentation, "Virtual IPs and Service Proxies" and "Service"; pkg/proxy/topology.go. Everything
 here is a function of its arguments.
@@ -18,7 +21,7 @@ here is a function of its arguments.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from flows.cluster.model import Endpoint, Service, ServicePort
@@ -76,10 +79,21 @@ def choose(service: Service, port: ServicePort, backends: Sequence[Backend], nod
         cluster = _targets(backends, _hinted(backends, node, zone)) or _targets(backends, _still_serves)
         anywhere = bool(cluster)
     if uses_local(service, port):
-        here = [backend for backend in backends if node and backend.endpoint.node == node]
-        local = _targets(here, _is_ready) or _targets(here, _still_serves)
+        local = choose_all(usable(backend for backend in backends if node and backend.endpoint.node == node))
         anywhere = anywhere or any(_is_ready(one.endpoint) or _still_serves(one.endpoint) for one in backends)
     return Choice(cluster, local, anywhere)
+
+
+def usable(backends: Iterable[Backend]) -> tuple[Backend, ...]:
+    """Those of these endpoints that connections may go to: the ready ones; without any, those that still serve."""
+    known = tuple(backends)
+    ready = tuple(one for one in known if _is_ready(one.endpoint))
+    return ready or tuple(one for one in known if _still_serves(one.endpoint))
+
+
+def choose_all(backends: Sequence[Backend]) -> tuple[Target, ...]:
+    """All of these endpoints as targets."""
+    return _targets(backends, lambda _: True)
 
 
 def health_target(backends: Sequence[Backend], version: int, node: str) -> Target:
@@ -115,6 +129,6 @@ def _hinted(backends: Sequence[Backend], node: str, zone: str) -> Callable[[Endp
     return _is_ready
 
 
-def _targets(backends: Sequence[Backend], usable: Callable[[Endpoint], bool]) -> tuple[Target, ...]:
-    found = {Target(endpoint.address, number) for endpoint, number in backends if usable(endpoint)}
+def _targets(backends: Sequence[Backend], counts: Callable[[Endpoint], bool]) -> tuple[Target, ...]:
+    found = {Target(endpoint.address, number) for endpoint, number in backends if counts(endpoint)}
     return tuple(sorted(found)) if len(found) > 1 else tuple(found)

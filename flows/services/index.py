@@ -16,6 +16,7 @@ from flows.cluster.model import EndpointSlice, Key, Pod, Service
 from flows.cluster.net import Net
 from flows.services.frontends import Claim, Frontend, claims_of, host_port_key
 from flows.services.host_ports import has_host_ports, host_port_claims, serve_host_ports
+from flows.services.other_nodes import nodes_that_matter, serve_at_nodes
 from flows.services.served import ServedPort, serve
 
 Claims = Mapping[Frontend, Claim]
@@ -30,6 +31,8 @@ class ServiceIndex:
         self._pods: dict[Key, Pod] = {}  # with host ports, by the key that stands for them
         self._pods_on: dict[str, set[Key]] = {}  # their keys by node
         self._node_addresses: Mapping[str, tuple[Net, ...]] = {}
+        self._nodes_of: dict[Key, frozenset[str]] = {}  # of Services: on whose addresses their ports depend
+        self._at_node: dict[str, set[Key]] = {}  # the other way round
         self._slices: dict[Key, dict[Key, EndpointSlice]] = {}  # by the key of the Service, then by their own
         self._service_of: dict[Key, Key] = {}  # of slices
         self._claims: dict[Frontend, list[Claim]] = {}  # sorted; the first has the frontend
@@ -71,6 +74,9 @@ class ServiceIndex:
                 for key in keys:
                     pod = self._pods[key]
                     self._claim_anew(key, _pod_claims(pod, before), _pod_claims(pod, addresses))
+        for node, keys in self._at_node.items():
+            if before.get(node, ()) != addresses.get(node, ()):
+                self._stale |= keys
 
     def put_pod(self, key: Key, pod: Pod | None) -> None:
         """A pod is new or has changed, with the addresses that count, or is gone (None)."""
@@ -144,17 +150,33 @@ class ServiceIndex:
 
     def _serve(self, key: Key) -> tuple[ServedPort, ...]:
         service, pod = self._services.get(key), self._pods.get(key)
+        slices = self._slices.get(key, {}).values()
+        self._depend_on(key, nodes_that_matter(service, slices))
         problems: list[str] = []
         ports: tuple[ServedPort, ...] = ()
         if pod is not None:
             ports = tuple(serve_host_ports(pod, self._node_addresses.get(pod.node, ()), self._owner, problems))
         elif service is not None and service.proxied and service.cluster_ips:
-            ports = tuple(serve(service, self._slices.get(key, {}).values(), self._owner, problems))
+            ports = tuple(serve(service, slices, self._owner, problems))
+            ports += tuple(serve_at_nodes(ports, self._node_addresses, problems))
         if problems:
             self.problems[key] = tuple(problems)
         else:
             self.problems.pop(key, None)
         return ports
+
+    def _depend_on(self, key: Key, nodes: frozenset[str]) -> None:
+        """The ports of a Service depend on the addresses of these nodes now."""
+        before = self._nodes_of.pop(key, frozenset())
+        if nodes:
+            self._nodes_of[key] = nodes
+        for node in before - nodes:
+            there = self._at_node[node]
+            there.discard(key)
+            if not there:
+                del self._at_node[node]
+        for node in nodes - before:
+            self._at_node.setdefault(node, set()).add(key)
 
     def _owner(self, frontend: Frontend) -> Claim:
         return self._claims[frontend][0]

@@ -9,6 +9,7 @@ from flows.cluster.model import Cluster, EndpointSlice, Key
 from flows.cluster.net import Net
 from flows.services.frontends import Claim, Frontend, claims_of, host_port_key
 from flows.services.host_ports import has_host_ports, host_port_claims, serve_host_ports
+from flows.services.other_nodes import serve_at_nodes
 from flows.services.served import ServedPort, serve
 
 
@@ -34,6 +35,8 @@ def serve_all(
         for key, service in cluster.services.items()
         if service.proxied and service.cluster_ips
     }
+    for key, ports in served.items():
+        served[key] = (*ports, *serve_at_nodes(ports, nodes, []))
     for pod in pods:
         ports = tuple(serve_host_ports(pod, nodes.get(pod.node, ()), owners.__getitem__, []))
         served[host_port_key(pod.key)] = ports

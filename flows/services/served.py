@@ -10,7 +10,16 @@ from flows.cluster.model import EndpointSlice, Protocol, Service, ServicePort
 from flows.cluster.net import Net
 from flows.pipeline.affinity import MOST_SECONDS
 from flows.services import limits
-from flows.services.choice import Backend, Choice, choose, depends_on_node, health_target, uses_cluster, uses_local
+from flows.services.choice import (
+    Backend,
+    Choice,
+    choose,
+    choose_all,
+    depends_on_node,
+    health_target,
+    uses_cluster,
+    uses_local,
+)
 from flows.services.endpoints import Backends, backends_of_port, has_endpoint_flows, merge_slices
 from flows.services.frontends import Claim, Frontend, FrontendKind, frontends, health_frontends, object_of
 
@@ -23,13 +32,15 @@ class PortUse(enum.StrEnum):
     SERVICE = ""
     HEALTH_CHECK = "health check "
     HOST_PORT = "host port "
+    AT_NODE = "node port "  # at the addresses of one node, for pods of others: see `other_nodes`
 
 
 class ServedPort(NamedTuple):
     """A port of a Service in one family, 4 or 6: what a bridge's flows for it are made of.
 
     `frontends` are those that the Service has, not those that a stronger claim took. `by_node` says that the choice of
-    backends may differ between nodes. A health check node port has the `backends` of all ports of its Service.
+    backends may differ between nodes. A health check node port has the `backends` of all ports of its Service. Only a
+    port AT_NODE has a `node`, and its backends are those that connections go to.
     """
 
     service: Service
@@ -39,9 +50,12 @@ class ServedPort(NamedTuple):
     backends: tuple[Backend, ...]
     by_node: bool
     use: PortUse = PortUse.SERVICE
+    node: str = ""
 
     def choose(self, node: str, zone: str) -> Choice:
         """Where connections go at a node in a zone ("" for none)."""
+        if self.use is PortUse.AT_NODE:
+            return Choice(choose_all(self.backends), anywhere=True)
         if self.use is not PortUse.HEALTH_CHECK:
             return choose(self.service, self.port, self.backends, node, zone)
         return Choice(local=(health_target(self.backends, self.version, node),), anywhere=True)
@@ -56,12 +70,17 @@ class ServedPort(NamedTuple):
     @property
     def name(self) -> str:
         """For the operator, such as `shop/web:80/TCP`; the same for both families."""
-        return f"{self.service.key}:{self.use}{self.port.number}/{self.port.protocol.name}"
+        return f"{self.service.key}:{self._port_name}"
 
     @property
     def title(self) -> str:
         """For the operator, with the kind of the object: `Service shop/web:80/TCP`."""
-        return f"{object_of(self.service.key)}:{self.use}{self.port.number}/{self.port.protocol.name}"
+        return f"{object_of(self.service.key)}:{self._port_name}"
+
+    @property
+    def _port_name(self) -> str:
+        where = f" at {self.node}" if self.node else ""
+        return f"{self.use}{self.port.number}/{self.port.protocol.name}{where}"
 
     def has_endpoint_flows(self, userspace: bool) -> bool:
         """Whether its endpoints may have flows in place of a group: see `flows.render.service_endpoints`."""
@@ -71,10 +90,12 @@ class ServedPort(NamedTuple):
     @property
     def cost(self) -> int:
         """At most how many flows, groups and buckets it is on a bridge."""
+        of_each = 2 if self.service.affinity_seconds else 1
+        if self.use is PortUse.AT_NODE:
+            return len(self.frontends) + 1 + of_each * len(self.backends)
         if self.use is not PortUse.SERVICE:
             return len(self.frontends) * 2 + 2
         groups = uses_cluster(self.service, self.port) + uses_local(self.service, self.port)
-        of_each = 2 if self.service.affinity_seconds else 1
         return _flows(self.service, self.port) + groups * (1 + of_each * len(self.backends))
 
     @property
@@ -140,4 +161,4 @@ def _flows(service: Service, port: ServicePort) -> int:
     """At most how many flows of a port its addresses make, counted without making any."""
     sources = 2 * (1 + len(service.source_ranges or ()))
     balanced = len(service.ingress_ips) * (1 + sources)
-    return len(service.cluster_ips) + 2 * len(service.external_ips) + balanced + (4 if port.node_port else 0)
+    return len(service.cluster_ips) + 2 * len(service.external_ips) + balanced + (6 if port.node_port else 0)

@@ -154,8 +154,42 @@ def test_external_policy_local_keeps_the_client_and_its_node(
         mine = source(lab, client, version)
         assert lab.ask(client, source(lab, "node-2", version), port, kind) == f"x/c {mine}"
     assert lab.ask("client", source(lab, "node-1", version), port, kind, wait=0.6) == "nothing"
-    # Pods are inside, wherever they are.
+    # Pods are inside at their own node, wherever the endpoint is; to another node they come from outside.
+    for client in ("x/a", "x/d"):
+        assert lab.ask(client, source(lab, "node-2", version), port, kind) == f"x/c {source(lab, client, version)}"
     assert lab.ask("x/a", source(lab, "node-1", version), port, kind) == f"x/c {source(lab, 'x/a', version)}"
+    assert lab.ask("x/d", source(lab, "node-1", version), port, kind, wait=0.6) == "nothing"
+
+
+@FAMILIES
+@KINDS
+def test_external_policy_local_falls_back_to_endpoints_that_terminate_at_the_node_that_is_named(
+    lab: ServiceLab, kind: socket.SocketKind, version: int
+) -> None:
+    """As upstream's "Services should fallback to local terminating endpoints ... with externalTrafficPolicy=Local"."""
+    port, here, there = 30000 + OUTER, source(lab, "node-1", version), source(lab, "node-2", version)
+    local = {"type": "NodePort", "externalTrafficPolicy": "Local"}
+    mine, other = source(lab, "x/a", version), source(lab, "x/d", version)
+    try:
+        lab.add_service("outer", OUTER, [], terminating=["x/c"], **local)
+        lab.apply()
+        assert lab.ask("x/a", there, port, kind) == f"x/c {mine}"
+        assert lab.ask("x/d", here, port, kind, wait=0.6) == "nothing"
+        lab.add_service("outer", OUTER, ["x/b"], terminating=["x/c"], **local)
+        lab.apply()
+        assert lab.ask("x/a", there, port, kind) == f"x/c {mine}"  # none is ready on that node
+        assert lab.ask("x/d", here, port, kind) == f"x/b {other}"
+        # Policy sees the endpoint and the real source.
+        lab.add_policy("out", "a", "Egress", ["b"])
+        lab.add_policy("in", "b", "Ingress", ["d"])
+        lab.apply()
+        assert lab.ask("x/a", there, port, kind, wait=0.6) == "nothing"
+        assert lab.ask("x/d", here, port, kind) == f"x/b {other}"
+    finally:
+        lab.objects.pop("policy out", None)
+        lab.objects.pop("policy in", None)
+        lab.add_service("outer", OUTER, ["x/c"], **local)
+        lab.apply()
 
 
 @FAMILIES

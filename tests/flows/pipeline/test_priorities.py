@@ -25,7 +25,7 @@ from flows.render.service_ports import PortNumbers, render_service_port
 from flows.render.tiers import render_tiers
 from flows.services.choice import Choice, Target
 from flows.services.frontends import Frontend, FrontendKind, frontends
-from flows.services.served import ServedPort
+from flows.services.served import PortUse, ServedPort
 
 LIMITS = (Limit.FRAGMENTS, Limit.CONNECTIONS, Limit.ASSOCIATIONS, *REPORTS)
 DECLARED = {(name, one.number) for one in DECLARED_PRIORITIES for name in one.tables}
@@ -103,6 +103,9 @@ def of_a_service() -> list[Flow]:
     render_service_port(
         more, ServedPort(Service(Key("x", "b")), port, 4, at_host, (), False), choice, PortNumbers(5, 6)
     )
+    at_node = ((FrontendKind.NODE_PORT, Frontend(vip[0], Protocol.TCP, 30080)),)
+    there = ServedPort(balancer, port, 4, at_node, (), False, PortUse.AT_NODE, "n1")
+    render_service_port(more, there, choice, PortNumbers(7, 8))
     return flows.flows() + more.flows()
 
 

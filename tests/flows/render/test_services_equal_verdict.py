@@ -55,6 +55,7 @@ class Services:
         switches = {node: InterpretedSwitch(datapath, chance) for node in NODES}
         self.network = TwoNodes(cluster, switches, datapath is Datapath.USERSPACE, mode)
         self.chance = chance
+        self.mode = mode
         routers = self.network.plan.network
         assert isinstance(routers, Routers)
         self.routers = routers
@@ -120,6 +121,23 @@ class Services:
             return self.network.arrive(None, 0, turned)
         return self.network.arrive(node, self.port(node, who), turned)
 
+    def of_policy_local(self, one: Connection) -> tuple[bool, set[tuple[Net, int]]]:
+        """Whether a connection goes to another node's port of a Service with the external policy Local, which the
+        sender's switch decides, and the addresses and ports of the endpoints that it may then get."""
+        node = next((name for name, routed in self.routers.nodes.items() if one.address in routed.addresses), None)
+        services = self.network.cluster.services.items()
+        key, service = next(((k, s) for k, s in services if s.ports[0].node_port == one.first.dport), (None, None))
+        slices = self.network.cluster.endpoint_slices
+        if service is None or key is None or not service.external_local or one.client.pod is None:
+            return False, set()
+        ends = [end for end in slices[key].endpoints if end.address.version == one.address.version]
+        anywhere = any(end.ready or (end.serving and end.terminating) for end in ends)
+        if self.mode is not NetworkMode.OVERLAY or node in (None, one.client_node) or not anywhere:
+            return False, set()
+        here = [end for end in ends if end.node == node]
+        used = [end for end in here if end.ready] or [end for end in here if end.serving and end.terminating]
+        return True, {(end.address, slices[key].ports[0].number) for end in used}
+
     def allowed(self, one: Connection, who: Where, packet: Packet) -> bool:
         """Whether policy lets the client reach who got a packet, as it got it."""
         target, seen = _address(packet, packet.target), _address(packet, packet.source)
@@ -165,19 +183,24 @@ def play(cluster: Cluster, mode: NetworkMode, datapath: Datapath, seed: int) -> 
         for who, packet in got:
             assert world.allowed(one, who, packet), f"{one}: {who} {_ends(packet)}"
             one.got = who, packet
+        local, expected = world.of_policy_local(one)
+        if local:
+            assert {(_address(packet, packet.target), packet.dport) for _, packet in got} <= expected, f"{one}"
         if one.got is None or any(net.contains(_address(got[0][1], got[0][1].target)) for net in SERVICE_CIDRS):
             continue
         back = world.backward(one, one.first)
+        # Where a terminating pod of the other node has the client's address as well, the answer may end there.
+        shared = sum(one.client.address in pod.addresses for pod in cluster.pods.values()) > 1
         if back:
             assert len(back) == 1
             who, packet = back[0]
+            if shared and who != where(one.client):
+                continue
             named = packet.source, packet.sport, packet.target, packet.dport
             assert who == where(one.client) or one.client.pod is None, f"{one}: {back}"
             assert named == (one.first.target, one.first.dport, one.first.source, one.first.sport), f"{one}: {back}"
             answered.append(one)
         else:
-            # Where a terminating pod of the other node has the client's address as well, the answer ends there.
-            shared = sum(one.client.address in pod.addresses for pod in cluster.pods.values()) > 1
             outside = one.client.pod is None or one.got[0] == OUTSIDE
             assert outside or shared or mode is NetworkMode.ROUTED, f"{one}: {back}"
     world.network.apply(deny_all(cluster))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -172,6 +173,62 @@ def test_a_health_check_counts_the_ready_endpoints_of_all_ports_at_a_node() -> N
     )
 
 
+def test_node_ports_of_policy_local_lead_to_the_endpoints_of_the_node_that_is_named() -> None:
+    n1, n2 = (parse_address("192.0.2.1"), parse_address("2001:db8::1")), (parse_address("192.0.2.2"),)
+    states = {
+        "10.0.1.1": ("n1", True, True, False),
+        "10.0.1.2": ("n1", False, True, True),  # one that is ready comes before it
+        "10.0.2.1": ("n2", False, True, True),
+        "10.0.3.1": ("n3", False, False, False),
+        "10.0.4.1": ("n4", True, True, False),  # a node without an address, at first
+    }
+    ends = tuple(Endpoint(parse_address(address), *state) for address, state in states.items())
+    local = service(ports=(ServicePort("", TCP, 80, 30080),), external_local=True)
+    index = ServiceIndex()
+    index.set_node_addresses({"n1": n1, "n2": n2, "n3": (parse_address("192.0.2.3"),)})
+    index.put_service(WEB, local)
+    index.put_slice(WEB, EndpointSlice(WEB, "web", ends, (EndpointPort("", TCP, 8080),)))
+    index.take_changes()
+
+    def led() -> set[str]:
+        return {
+            f"{port.name}: {frontend} to {target.address}:{target.number}"
+            for port in index.ports(WEB) if port.use is PortUse.AT_NODE
+            for _, frontend in port.frontends for target in port.choose("n1", "").cluster
+        }  # fmt: skip
+
+    first = {
+        "shop/web:node port 30080/TCP at n1: 192.0.2.1:30080/TCP to 10.0.1.1:8080",
+        "shop/web:node port 30080/TCP at n2: 192.0.2.2:30080/TCP to 10.0.2.1:8080",
+    }
+    assert led() == first
+    index.set_node_addresses({"n1": n1, "n2": n2, "n4": (parse_address("192.0.2.4"),)})
+    assert index.take_changes() == {WEB}
+    assert led() == first | {"shop/web:node port 30080/TCP at n4: 192.0.2.4:30080/TCP to 10.0.4.1:8080"}
+    index.put_service(WEB, local._replace(external_local=False))
+    index.take_changes()
+    assert led() == set()
+    index.put_service(WEB, local)
+    # Another Service has the node port.
+    index.put_service(Key("a", "a"), service(Key("a", "a"), "10.96.0.6", ports=(ServicePort("", TCP, 80, 30080),)))
+    index.take_changes()
+    assert led() == set()
+
+
+def test_the_addresses_of_nodes_that_one_service_may_have_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MAX_SERVICE_FLOWS", 20)
+    nodes = {f"n{number}": (parse_address(f"192.0.2.{number}"),) for number in range(1, 31)}
+    ends = tuple(Endpoint(parse_address(f"10.0.{number}.1"), f"n{number}") for number in range(1, 31))
+    index = ServiceIndex()
+    index.set_node_addresses(nodes)
+    index.put_service(WEB, service(ports=(ServicePort("", TCP, 80, 30080),), external_local=True))
+    index.put_slice(WEB, EndpointSlice(WEB, "web", ends, (EndpointPort("", TCP, 8080),)))
+    index.take_changes()
+    found = [port for port in index.ports(WEB) if port.use is PortUse.AT_NODE]
+    assert sum(len(port.frontends) for port in found) == 20
+    assert index.problems == {WEB: ("pods reach its node ports at 20 addresses of other nodes only",)}
+
+
 def test_host_ports_lead_to_their_pod_at_its_nodes_addresses() -> None:
     node = tuple(map(parse_address, ("192.0.2.7", "192.0.2.8", "2001:db8::7")))
     ports = (
@@ -238,7 +295,9 @@ SERVICES = st.builds(
     external_local=st.booleans(), health_check_port=st.sampled_from([0, 31000, 30080]),
     proxied=st.sampled_from([True, True, False]),
 )  # fmt: skip
-ENDPOINTS = st.builds(Endpoint, ADDRESSES, st.sampled_from(["", "n1"]), st.booleans(), st.booleans(), st.booleans())
+ENDPOINTS = st.builds(
+    Endpoint, ADDRESSES, st.sampled_from(["", "n1", "n2"]), st.booleans(), st.booleans(), st.booleans()
+)
 SLICES = st.builds(
     EndpointSlice, KEYS, st.sampled_from(["a", "b", ""]), st.lists(ENDPOINTS, max_size=3).map(tuple),
     st.sampled_from([(EndpointPort("", TCP, 8080),), (EndpointPort("a", TCP, 1), EndpointPort("b", TCP, 2))]),

@@ -236,10 +236,16 @@ class ServiceLab(Overlay):
         assert main(["--server", self.run.url, "status", "--wait", "--timeout", "60"]) == 0, self.run.log[-4000:]
 
     def add_service(
-        self, name: str, number: int, endpoints: Sequence[str], not_ready: Sequence[str] = (), **spec: Any
+        self,
+        name: str,
+        number: int,
+        endpoints: Sequence[str],
+        not_ready: Sequence[str] = (),
+        terminating: Sequence[str] = (),
+        **spec: Any,
     ) -> None:
         """A Service with ports 80 of TCP and UDP, the cluster IPs 10.96.0.NUMBER and fd00:96::NUMBER, and node port
-        30000 + NUMBER unless its type is ClusterIP. Endpoints are pods, or nodes."""
+        30000 + NUMBER unless its type is ClusterIP. Endpoints are pods, or nodes; `terminating` ones serve still."""
         external = spec.get("type", "ClusterIP") != "ClusterIP"
         ports = [
             {"name": protocol.lower(), "protocol": protocol, "port": 80, "targetPort": SERVER_PORT}
@@ -254,8 +260,9 @@ class ServiceLab(Overlay):
             | status
         )
         for version in (4, 6):
-            entries = [self._endpoint(one, version, True) for one in endpoints]
-            entries += [self._endpoint(one, version, False) for one in not_ready]
+            entries = [self._endpoint(one, version, True, True) for one in endpoints]
+            entries += [self._endpoint(one, version, False, False) for one in not_ready]
+            entries += [self._endpoint(one, version, False, True) for one in terminating]
             made = _namespaced("EndpointSlice", "discovery.k8s.io/v1", f"{name}-{version}", "x")
             made["metadata"]["labels"] = {"kubernetes.io/service-name": name}
             of = [{"name": one["name"], "protocol": one["protocol"], "port": SERVER_PORT} for one in ports]
@@ -285,10 +292,10 @@ class ServiceLab(Overlay):
         with netns.inside(where.netns):
             subprocess.run(["nft", "-f", "-"], input=f"table inet portmap {{ {chains} }}", text=True, check=True)
 
-    def _endpoint(self, name: str, version: int, ready: bool) -> Document:
+    def _endpoint(self, name: str, version: int, ready: bool, serving: bool) -> Document:
         where = next(node for node in self.nodes.values() if name == node.name or name in map(str, node.pods))
         addresses = where.addresses if name == where.name else self.pod(name).addresses
-        conditions = {"ready": ready, "serving": ready, "terminating": not ready}
+        conditions = {"ready": ready, "serving": serving, "terminating": not ready}
         return {"addresses": [addresses[version]], "nodeName": where.name, "conditions": conditions}
 
     def add_policy(self, name: str, pod: str, direction: str, peers: Sequence[str]) -> None:
