@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 
 from flows.bridge.leaving_pods import LeavingPods
 from flows.bridge.node_addresses import NodeAddresses
+from flows.bridge.routing import NetworkMode
 from flows.cluster.model import CLUSTER_NETWORK_POLICY, AuditMode, Cluster, Key, Pod
 from flows.cluster.net import Net
 from flows.cluster.objects import CLUSTER_KINDS, objects_of_kind
@@ -32,8 +33,9 @@ class AcceptedObjects:
     While `must_reload`, they may be between two states: nothing is put into them until `load`.
     """
 
-    def __init__(self, with_services: bool = False, audit: AuditMode = AuditMode.OFF) -> None:
-        self._with_services = with_services
+    def __init__(self, network: NetworkMode = NetworkMode.FLAT, audit: AuditMode = AuditMode.OFF) -> None:
+        self._with_services = network is not NetworkMode.FLAT
+        self._with_tunnels = network is NetworkMode.OVERLAY
         self._audit = audit
         self.cluster: Cluster | None = None
         self.rejected = RejectedObjects()
@@ -51,7 +53,7 @@ class AcceptedObjects:
         self._port_addresses: dict[Key, tuple[Net, ...]] = {}  # of pods whose status has none
 
     def _new_index(self) -> ServiceIndex:
-        index = ServiceIndex()
+        index = ServiceIndex(self._with_tunnels)
         index.set_node_addresses(self._node_addresses)
         return index
 

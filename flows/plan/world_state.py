@@ -16,7 +16,6 @@ from flows.bridge.external_ids import pod_of_interface
 from flows.bridge.network import FLAT_NETWORK, NetworkOptions
 from flows.bridge.node_names import NodeNames
 from flows.bridge.owners import Owners
-from flows.bridge.routing import NetworkMode
 from flows.bridge.state import Binding, BindingResult, BridgeState, PodBinding, PortProblem
 from flows.cluster.model import AuditMode, Cluster, Direction, Key, Pod, Policy, Selector
 from flows.cluster.net import Net
@@ -65,7 +64,7 @@ class WorldState:
         self.answered: dict[int, tuple[Net, ...]] = {}  # by datapath id: addresses that the node answered for
         self.learned = LearnedNames()
         self.flow_encoder = FlowEncoder()
-        self._objects = AcceptedObjects(network.mode is not NetworkMode.FLAT, audit)
+        self._objects = AcceptedObjects(network.mode, audit)
         self._failures = PlanFailures()
         self._reset()
 

@@ -25,7 +25,9 @@ Claims = Mapping[Frontend, Claim]
 class ServiceIndex:
     """`problems` has, by Service, what the operator must know: frontends of stronger claims, endpoints left out."""
 
-    def __init__(self) -> None:
+    def __init__(self, at_other_nodes: bool = True) -> None:
+        """`at_other_nodes`: switches translate what is for the node ports of other nodes, see `other_nodes`."""
+        self._at_other_nodes = at_other_nodes
         self.problems: dict[Key, tuple[str, ...]] = {}
         self._services: dict[Key, Service] = {}
         self._pods: dict[Key, Pod] = {}  # with host ports, by the key that stands for them
@@ -151,14 +153,15 @@ class ServiceIndex:
     def _serve(self, key: Key) -> tuple[ServedPort, ...]:
         service, pod = self._services.get(key), self._pods.get(key)
         slices = self._slices.get(key, {}).values()
-        self._depend_on(key, nodes_that_matter(service, slices))
+        self._depend_on(key, nodes_that_matter(service, slices) if self._at_other_nodes else frozenset())
         problems: list[str] = []
         ports: tuple[ServedPort, ...] = ()
         if pod is not None:
             ports = tuple(serve_host_ports(pod, self._node_addresses.get(pod.node, ()), self._owner, problems))
         elif service is not None and service.proxied and service.cluster_ips:
             ports = tuple(serve(service, slices, self._owner, problems))
-            ports += tuple(serve_at_nodes(ports, self._node_addresses, problems))
+            if self._at_other_nodes:
+                ports += tuple(serve_at_nodes(ports, self._node_addresses, problems))
         if problems:
             self.problems[key] = tuple(problems)
         else:

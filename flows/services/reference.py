@@ -14,7 +14,7 @@ from flows.services.served import ServedPort, serve
 
 
 def serve_all(
-    cluster: Cluster, nodes: Mapping[str, tuple[Net, ...]] = MappingProxyType({})
+    cluster: Cluster, nodes: Mapping[str, tuple[Net, ...]] = MappingProxyType({}), at_other_nodes: bool = True
 ) -> dict[Key, tuple[ServedPort, ...]]:
     """The ports of each Service that has any, and of each pod with host ports. `nodes` are the nodes' addresses."""
     pods = [pod for pod in cluster.pods.values() if has_host_ports(pod)]
@@ -35,7 +35,7 @@ def serve_all(
         for key, service in cluster.services.items()
         if service.proxied and service.cluster_ips
     }
-    for key, ports in served.items():
+    for key, ports in served.items() if at_other_nodes else ():
         served[key] = (*ports, *serve_at_nodes(ports, nodes, []))
     for pod in pods:
         ports = tuple(serve_host_ports(pod, nodes.get(pod.node, ()), owners.__getitem__, []))

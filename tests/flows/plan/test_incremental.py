@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from flows.bridge.binding import read_bridge
 from flows.bridge.network import NetworkOptions
-from flows.bridge.routing import TUNNEL_INTERFACE, NetworkMode
+from flows.bridge.routing import FLAT, TUNNEL_INTERFACE, NetworkMode
 from flows.bridge.state import BridgeState, InterfaceState
 from flows.cluster.domain_names import LearnedAddress
 from flows.cluster.model import Cluster, Key, Node, Protocol
@@ -72,8 +72,9 @@ def full(
         if pod.terminating and key not in placed:
             pods[key] = pod._replace(addresses=tuple(net for net in pod.addresses if net not in given))
     whole = replace(cluster, pods=MappingProxyType(pods))
-    known = next((bridge.routing.nodes for bridge in bridges.values() if bridge.routing.routes), ())
-    served = [one for ports in serve_all(whole, {one.name: one.addresses for one in known}).values() for one in ports]
+    routing = next((bridge.routing for bridge in bridges.values() if bridge.routing.routes), FLAT)
+    overlay, addresses = routing.mode is NetworkMode.OVERLAY, {one.name: one.addresses for one in routing.nodes}
+    served = [one for ports in serve_all(whole, addresses, overlay).values() for one in ports]
     numbers = assign_numbers((one.identity for one in served), cluster_services.NUMBER_BITS)
     groups_of = {identity: group_numbers(number) for identity, number in numbers.items()}
     found, groups = {}, {}
@@ -264,7 +265,7 @@ def test_every_step_equals_it_where_switches_route(
     walk.towards(Cluster())
 
 
-@pytest.mark.parametrize("bits", [None, 4])
+@pytest.mark.parametrize("bits", [None, 7])
 @settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
 @given(first=clusters_with_services(), second=clusters_with_services(), seed=st.integers(0, 1 << 30))
 def test_every_step_with_services_equals_the_full_computation(

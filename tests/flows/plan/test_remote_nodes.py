@@ -20,7 +20,7 @@ from flows.wire.values import Body, FlowKey
 
 ENCODER = FlowEncoder()
 NOBODY = NodePolicy({}, ())
-BOTH_FAMILIES = 14
+BOTH_FAMILIES = 16
 
 
 def node(number: int, end: int = 0) -> RoutedNode:

@@ -13,12 +13,12 @@ from flows.render.services import look_up_address
 from flows.services.reference import serve_all
 
 
-def with_services(flows: Iterable[Flow], cluster: Cluster, node: str) -> tuple[list[Flow], list[Group]]:
+def with_services(flows: Iterable[Flow], cluster: Cluster, node: str, overlay: bool) -> tuple[list[Flow], list[Group]]:
     """The flows and those of the cluster's Services, and their groups. Of two with one match the earlier counts."""
     found = {(flow.table, flow.priority, flow.match): flow for flow in flows}
     groups: list[Group] = []
     addresses = {name: one.addresses for name, one in cluster.nodes.items()}
-    served = [port for _, ports in sorted(serve_all(cluster, addresses).items()) for port in ports]
+    served = [port for _, ports in sorted(serve_all(cluster, addresses, overlay).items()) for port in ports]
     for number, one in enumerate(served):
         piece = FlowSet()
         choice = one.choose(node, cluster.nodes[node].zone)

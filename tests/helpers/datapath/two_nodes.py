@@ -150,7 +150,8 @@ class TwoNodes:
             seen = view(cluster, self.plan, node, self._userspace, self._metered)
             self.attached |= {one.pod: one.addresses for one in seen.pods}
             policy = compile_policy(cluster, [one.pod for one in seen.pods])
-            flows, groups = with_services(render(seen, policy), cluster, node)
+            overlay = seen.routing.mode is NetworkMode.OVERLAY
+            flows, groups = with_services(render(seen, policy), cluster, node, overlay)
             self.switches[node].replace_flows(flows, groups)
 
     def decidable(self, probe: Probe) -> bool:
