@@ -57,6 +57,24 @@ e2e: ## Kubernetes' own end-to-end specs on real kubelets: FOCUS=REGEX PROCS=4 (
 	@$(MAKE) cluster
 	@$(BIN)/python -m tests.upstream e2e --focus '$(FOCUS)' --procs $(PROCS)
 
+# SEED is the first seed (by chance without it), SCHEDULES how many, SCHEDULE a file that a failed run has written.
+SEED ?=
+SCHEDULES ?= 3
+SCHEDULE ?=
+HOURS ?= 1
+
+.PHONY: chaos
+chaos: ## faults on three replicas under traffic, every probe judged: SEED=1 SCHEDULES=3, or SCHEDULE=FILE (needs root)
+	@scripts/bootstrap --dev --lab --root
+	@tests/envtest/build --if-missing
+	@$(BIN)/python -m tests.chaos run --schedules $(SCHEDULES) $(if $(SEED),--seed $(SEED)) $(if $(SCHEDULE),--schedule $(SCHEDULE))
+
+.PHONY: soak
+soak: ## the same for HOURS=1 hours, with memory, descriptors and flows in build/soak (needs root)
+	@scripts/bootstrap --dev --lab --root
+	@tests/envtest/build --if-missing
+	@$(BIN)/python -m tests.chaos soak --hours $(HOURS) $(if $(SEED),--seed $(SEED))
+
 .PHONY: conformance
 conformance: ## the suite of network-policy-api on real kubelets; writes its report into build/ (needs root)
 	@scripts/bootstrap --dev --cluster --root

@@ -1,0 +1,114 @@
+"""Runs schedules for hours on one stage, and measures what must not grow: memory, descriptors, flows.
+
+Only one replica is killed and stopped in a soak: the others live through all of it, and what they need is what must be
+flat. Writes `soak.csv` and `soak.svg`; slopes are judged by `slopes`, absolute sizes are not.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from bench.plot import svg
+from tests.chaos.run import run_schedule
+from tests.chaos.schedule import make_schedule
+from tests.chaos.slopes import slope
+from tests.chaos.stage import Stage, stage
+from tests.chaos.world import NODES, REPLICAS
+
+VICTIMS = ("r2",)
+# Parts of the mean in an hour that count as growth.
+LIMITS = {"memory": 0.02, "descriptors": 0.02, "flows": 0.0}
+SETTLE_SECONDS = 2.0
+PLOTTED = 60  # points of a line
+COLUMNS = ("hours", "schedule", "who", "what", "value")
+
+
+class Sample(NamedTuple):
+    """One measurement: megabytes of memory, descriptors, or flows of a switch."""
+
+    hours: float
+    schedule: int
+    who: str
+    what: str
+    value: float
+
+
+def soak(hours: float, seed: int, pods: int, out: Path, say: Callable[[str], None]) -> int:
+    """Run for so long; 1 if something was wrong or grows, else 0."""
+    out.mkdir(parents=True, exist_ok=True)
+    samples: list[Sample] = []
+    problems: list[str] = []
+    start = time.monotonic()
+    with stage(pods, out / "logs") as ready, (out / "soak.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        number = 0
+        while (elapsed := (time.monotonic() - start) / 3600) < hours or number < 2:
+            ready.renew_tokens()
+            ready.forget_bundles()
+            report = run_schedule(ready, make_schedule(seed + number, pods=pods, victims=VICTIMS))
+            say(f"{elapsed:.2f} h: {report}")
+            problems += [f"seed {seed + number}: {line}" for line in report.problems]
+            time.sleep(SETTLE_SECONDS)
+            for sample in measure(ready, (time.monotonic() - start) / 3600, number):
+                samples.append(sample)
+                writer.writerow(sample)
+            file.flush()
+            if report.stuck:
+                break
+            number += 1
+    (out / "soak.svg").write_text(plot(samples), encoding="utf-8")
+    problems += growing(samples)
+    for line in problems:
+        say(f"  WRONG: {line}")
+    say(f"{number} schedules in {hours:g} h, {len(problems)} problems; {out}/soak.csv, {out}/soak.svg")
+    return 1 if problems else 0
+
+
+def measure(ready: Stage, hours: float, number: int) -> Iterator[Sample]:
+    """What every replica needs and every switch has now."""
+    for name, one in ready.replicas.items():
+        if one.process is not None:
+            status = Path(f"/proc/{one.process.pid}/status").read_text(encoding="utf-8")
+            (kilobytes,) = re.findall(r"^VmRSS:\s+(\d+) kB$", status, re.MULTILINE)
+            yield Sample(hours, number, name, "memory", int(kilobytes) / 1024)
+            yield Sample(hours, number, name, "descriptors", len(os.listdir(f"/proc/{one.process.pid}/fd")))
+    for node, flows in ready.flows().items():
+        yield Sample(hours, number, node, "flows", len(flows))
+
+
+def series(samples: Sequence[Sample]) -> dict[tuple[str, str], list[tuple[float, float]]]:
+    """The samples by who and what, as hours and values."""
+    found: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
+    for one in samples:
+        found[one.who, one.what].append((one.hours, one.value))
+    return dict(found)
+
+
+def growing(samples: Sequence[Sample]) -> list[str]:
+    """What grows, in words. Those that are killed begin anew each time, and are not judged."""
+    found = []
+    for (who, what), points in series(samples).items():
+        line = slope(points)
+        if who not in VICTIMS and line is not None and line.grows(LIMITS[what]):
+            found.append(f"{what} of {who} grows by {line.per_hour:.1%} an hour (+- {line.error:.1%})")
+    return found
+
+
+def plot(samples: Sequence[Sample]) -> str:
+    """The text of an SVG file: every line that is judged, over minutes."""
+    units = {"memory": "MB", "descriptors": "descriptors", "flows": "flows"}
+    judged = [*(name for name in REPLICAS if name not in VICTIMS), *NODES[:1]]
+    lines = {
+        f"{who} {units[what]}": [(60 * at, value) for at, value in points[:: max(1, len(points) // PLOTTED)]]
+        for (who, what), points in series(samples).items()
+        if who in judged
+    }
+    return svg("What a fleet under faults needs", "minutes", "megabytes, descriptors, flows", lines)
