@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable
 from flows.openflow import match_fields as oxm
 from flows.openflow.actions import (
     CheckLength,
+    Clone,
     Conjunction,
     Ct,
     DecTtl,
@@ -237,6 +238,8 @@ def _check_action(flow: Flow, action: object, tables: frozenset[int]) -> None:
             nat = action.nat
             if nat is not None and nat.kind is not None and (not action.commit or ether != _ETHER[nat.version]):
                 raise Refused("a translation needs a commit, and an address of the family of the match")
+        case Clone(copied):
+            _check_action(flow, copied, tables)
         case DecTtl() if ether not in _ETHER.values():
             raise Refused("dec_ttl needs a match on ip or ipv6")
         case SetField(target, value):

@@ -18,6 +18,7 @@ from flows.openflow import match_fields as oxm
 from flows.openflow import port_numbers
 from flows.openflow.actions import (
     CheckLength,
+    Clone,
     Ct,
     DecTtl,
     FromPacket,
@@ -104,6 +105,7 @@ class _TrackAs:
     registers: tuple[int, ...]
     header: Header
     commit: Commit | None
+    copy: bool = False  # the packet itself stays as it was
 
 
 _Operation = _SendTo | _TrackAs
@@ -215,10 +217,11 @@ class Interpreter:
             case ToGroup(number):
                 self._to_group(run, unit, state, number, operations)
             case Ct():
-                registers = tuple(state[index] for index in _REGISTERS)
-                operations.append(_TrackAs(action, registers, header_in(unit.packet, state), _commit(action, state)))
+                operations.append(_track_as(action, unit.packet, state))
                 for index in _CT:
                     state[index] = 0
+            case Clone(copied):
+                operations.append(replace(_track_as(copied, unit.packet, state), copy=True))
             case Multipath(_, links, place):
                 _write(state, place, self._hashed(unit.packet) % links)
             case Learn():
@@ -269,25 +272,31 @@ class Interpreter:
             if isinstance(operation, _SendTo):
                 run.outputs += [(operation.port, frame) for one in units for frame in one.frames]
                 continue
-            action = operation.action
-            units = self._reassemble(run, action.zone, units)
-            if self._userspace:
-                self._track_userspace(operation, units)
-            else:
-                for one in units:
-                    one.tracked = self.tracker.track(action.zone, one.packet, operation.commit, one.known)
-                    one.zone = action.zone
-            if action.nat is not None:
-                if action.table is None or operation is not operations[-1]:
-                    raise NotImplementedError("what happens to a translated packet after ct, outside its table")
-                units = [self._translated(action.zone, one) for one in units]
-            if action.table is not None:
-                forked = [_Unit(one.packet, one.frames, one.tracked, one.zone, dict(one.known)) for one in units]
-                run.depth += 1
-                if run.depth > _MAX_DEPTH:
-                    raise TooDeep(f"recirculation to table {action.table}")
-                self._process(run, forked, in_port, action.table, operation.registers)
-                run.depth -= 1
+            tracked = self._track(run, operation, _forked(units) if operation.copy else units, in_port)
+            if operation.action.nat is not None and operation is not operations[-1]:
+                raise NotImplementedError("what happens to a translated packet after ct, outside its table")
+            units = units if operation.copy else tracked
+
+    def _track(self, run: _Run, operation: _TrackAs, units: list[_Unit], in_port: int) -> list[_Unit]:
+        action = operation.action
+        units = self._reassemble(run, action.zone, units)
+        if self._userspace:
+            self._track_userspace(operation, units)
+        else:
+            for one in units:
+                one.tracked = self.tracker.track(action.zone, one.packet, operation.commit, one.known)
+                one.zone = action.zone
+        if action.nat is not None:
+            if action.table is None:
+                raise NotImplementedError("what happens to a translated packet after ct, outside its table")
+            units = [self._translated(action.zone, one) for one in units]
+        if action.table is not None:
+            run.depth += 1
+            if run.depth > _MAX_DEPTH:
+                raise TooDeep(f"recirculation to table {action.table}")
+            self._process(run, _forked(units), in_port, action.table, operation.registers)
+            run.depth -= 1
+        return units
 
     def _track_userspace(self, operation: _TrackAs, units: list[_Unit]) -> None:
         """Fragments of a train are tracked as one packet and share the result."""
@@ -328,6 +337,15 @@ class Interpreter:
                 frames = tuple(one.packet for one in complete)
                 passing.append(_Unit(packet.whole, frames))
         return passing
+
+
+def _track_as(action: Ct, packet: Packet, state: State) -> _TrackAs:
+    registers = tuple(state[index] for index in _REGISTERS)
+    return _TrackAs(action, registers, header_in(packet, state), _commit(action, state))
+
+
+def _forked(units: list[_Unit]) -> list[_Unit]:
+    return [_Unit(one.packet, one.frames, one.tracked, one.zone, dict(one.known)) for one in units]
 
 
 def _choose_bucket(buckets: tuple[Bucket, ...], hashed: int) -> Bucket:

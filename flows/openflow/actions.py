@@ -123,6 +123,13 @@ class Ct:
 
 
 @dataclass(frozen=True, slots=True)
+class Clone:
+    """Carry out one action on a copy of the packet, and go on with the packet as it was (NXAST_CLONE)."""
+
+    action: Ct
+
+
+@dataclass(frozen=True, slots=True)
 class ToGroup:
     """Send through the group of this number (OFPAT_GROUP), whose buckets have the actions: see `group`."""
 
@@ -208,6 +215,7 @@ Action = (
     | Push
     | Pop
     | Ct
+    | Clone
     | ToGroup
     | Meter
     | CheckLength

@@ -78,6 +78,11 @@ HAIRPIN_FROM_TUNNEL = _declare("hairpin", 105, "from the tunnel: to the node")
 HAIRPIN_OF_POD = _declare("hairpin", 100, "from a pod: back to it")
 
 SERVICE_PROBED = _declare("service", 400, "a live probe: to the controller; Services are not probed")
+SERVICE_EXPIRED = _declare("service direct", 390, "userspace datapath: an expired fragment: dropped")
+SERVICE_LATER_FRAGMENT = _declare(
+    "service", 385, "userspace datapath: a later fragment that opens: a copy of it waits for the first"
+)
+SERVICE_FRAGMENT = _declare("service", 380, "userspace datapath: a first fragment that opens: after the later ones")
 SERVICE_OF_POD = _declare("service", 300, "what a pod opens: through the pod's meter first")
 SERVICE_REPLY_CLAIMED = _declare("service", 220, "to such an address, a reply: on, untranslated: policy comes first")
 SERVICE_KNOWN_CLAIMED = _declare("service", 210, "to such an address, of a known connection: translated")
@@ -99,6 +104,9 @@ KEPT_ENDPOINT_NONE = _declare("kept_endpoint", 10, "the client has no endpoint t
 
 HASHED_ENDPOINT_SENT = _declare("hashed_endpoint", 100, "to one endpoint of a port: translated")
 
+WITH_COPIES = _declare(
+    "conntrack refuse", 220, "userspace datapath: a first fragment, of whose others copies wait: completes the packet"
+)
 REFUSE_TO_NODE = _declare("refuse", 100, "from the node: back to it, which refuses it")
 REFUSE_OF_OTHERS = _declare("refuse", 10, "anything else: to the node, which refuses it")
 

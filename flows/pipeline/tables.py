@@ -101,7 +101,7 @@ SERVICE = Table(
     "Where the switch routes: sends a new connection to the address of a Service to one of its endpoints, and its "
     "later packets to the same one.",
     _names(oxm.ETH_TYPE, oxm.CT_STATE, oxm.CT_MARK, oxm.CT_NW_PROTO, oxm.CT_NW_SRC, oxm.CT_NW_DST, oxm.CT_IPV6_SRC,
-           oxm.CT_IPV6_DST, oxm.CT_TP_DST, oxm.IP_PROTO, oxm.TCP_FLAGS) | _REGISTERS,
+           oxm.CT_IPV6_DST, oxm.CT_TP_DST, oxm.CT_ZONE, oxm.IP_FRAG, oxm.IP_PROTO, oxm.TCP_FLAGS) | _REGISTERS,
     ("service", "affinity", "kept_endpoint", "hashed_endpoint", "refuse", "conntrack"),
     "drop",
 )  # fmt: skip
@@ -144,8 +144,8 @@ REFUSE = Table(
     19,
     "refuse",
     "Where the switch routes: sends what no endpoint takes to the node, whose packet filter refuses it.",
-    _REGISTERS,
-    ("output",),
+    _REGISTERS | _names(oxm.ETH_TYPE, oxm.CT_ZONE, oxm.IP_FRAG),
+    ("output", "refuse"),
     "drop",
 )
 CONNTRACK = Table(
@@ -153,7 +153,7 @@ CONNTRACK = Table(
     "conntrack",
     "Looks the connection up in the bridge's conntrack zone; where the switch routes, one to the address of a Service "
     "in the Services' zone first.",
-    _names(oxm.ETH_TYPE, oxm.IP_PROTO, oxm.IPV4_DST, oxm.IPV6_DST) | _REGISTERS,
+    _names(oxm.ETH_TYPE, oxm.CT_ZONE, oxm.IP_FRAG, oxm.IP_PROTO, oxm.IPV4_DST, oxm.IPV6_DST) | _REGISTERS,
     ("direct", "hairpin", "service", "conntrack", "sctp_replies", "sctp", "destination"),
     "drop",
 )

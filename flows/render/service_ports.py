@@ -15,7 +15,8 @@ from flows.pipeline.registers import BEHIND_NODE, LOOKED_UP, REFUSED, SOURCE_OFP
 from flows.pipeline.tables import Table
 from flows.render.flow_set import FlowSet
 from flows.render.service_endpoints import render_endpoints, to_endpoints, translate
-from flows.render.services import OF_NODE, TRANSLATED_ONCE, begins, opens_to, opens_to_node
+from flows.render.service_fragments import TRANSLATED_ONCE
+from flows.render.services import OF_NODE, begins, opens_to, opens_to_node
 from flows.render.terms import address_terms
 from flows.services.choice import Choice, Target
 from flows.services.endpoints import has_endpoint_flows

@@ -48,6 +48,7 @@ from flows.pipeline.registers import (
     TO_OTHER_NODE,
 )
 from flows.render.flow_set import FlowSet
+from flows.render.service_fragments import TRANSLATED_ONCE, render_service_fragments
 from flows.render.terms import (
     IP_FAMILIES,
     IS_INVALID_AND_TRACKED,
@@ -67,7 +68,6 @@ _IS_RESET = masked(oxm.TCP_FLAGS, oxm.TcpFlags.RST, oxm.TcpFlags.RST)
 _NOT_LOOKED_UP = in_range(LOOKED_UP, 0)
 _TRANSLATED = in_range(THROUGH_SERVICE, 1)
 OF_NODE = (NODE_ITSELF, BEHIND_NODE)
-TRANSLATED_ONCE: tuple[Load, ...] = (Load(LOOKED_UP, 1), Load(THROUGH_SERVICE, 1))
 # Written by whatever records a connection in the policy's zone.
 CONNECTION_MARKS = (Move(THROUGH_SERVICE, CONNECTION_OF_SERVICE), Move(FROM_BEHIND_NODE, OPENED_BEHIND_NODE))
 _LOOK_UP = Ct(SERVICE_ZONE, tables.SERVICE.number, nat=Nat())
@@ -100,6 +100,8 @@ def render_service_stages(flows: FlowSet, userspace: bool) -> None:
         _refuse_others(flows, net)
         _take_resets(flows, net)
     _send_refusals(flows)
+    if userspace:
+        render_service_fragments(flows)
     for net in (*NODE_HAIRPIN, *POD_HAIRPIN):
         _look_up_hairpin(flows, net)
     for source in OF_NODE:

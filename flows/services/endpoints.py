@@ -18,11 +18,13 @@ def has_endpoint_flows(service: Service, protocol: Protocol, endpoints: int, use
 
     A group chooses by a hash without the ports of UDP, so that all connections of a client would get one endpoint: the
     userspace datapath does so, and ovs-vswitchd, which chooses in larger groups. The kernel's datapath hashes them.
+    A single endpoint of UDP has flows on the userspace datapath as well, for the sake of fragments: see
+    `flows.render.service_fragments`.
     """
     if service.affinity_seconds:
         return endpoints > 0
     if protocol is Protocol.UDP:
-        return endpoints > (1 if userspace else limits.DATAPATH_BUCKETS)
+        return endpoints > (0 if userspace else limits.DATAPATH_BUCKETS)
     return endpoints > limits.MAX_BUCKETS
 
 

@@ -17,6 +17,7 @@ from flows.openflow import port_numbers
 from flows.openflow.actions import (
     Action,
     CheckLength,
+    Clone,
     Conjunction,
     Ct,
     DecTtl,
@@ -47,6 +48,7 @@ from flows.wire.set_field import SET_FIELD, decode_set_field, encode_set_field
 NICIRA = 0x00002320
 _EXPERIMENTER, _OUTPUT, _GROUP = 0xFFFF, 0, 22
 _REG_MOVE, _REG_LOAD, _RESUBMIT_TABLE, _OUTPUT_REG, _CONJUNCTION, _CT, _LEARN2 = 6, 7, 14, 15, 34, 35, 45
+_CLONE = 42
 _NOTE = 8
 _STACK_PUSH, _STACK_POP = 27, 28
 _CHECK_LARGER = 49
@@ -235,6 +237,18 @@ def _decode_ct(wire: bytes) -> Ct:
     return Ct(zone, goes, bool(flags & _CT_COMMIT), bool(flags & _CT_FORCE), nat, tuple(marks))
 
 
+def _clone(action: Clone) -> bytes:
+    body = _ct(action.action)
+    return _ACTION_HEAD.pack(_EXPERIMENTER, 16 + len(body), NICIRA, _CLONE) + bytes(6) + body
+
+
+def _decode_clone(wire: bytes) -> Clone:
+    nested = decode_actions(wire[16:])
+    if len(nested) != 1 or not isinstance(nested[0], Ct):
+        raise CodecError("a copy of the packet is looked up in conntrack, and nothing else")
+    return Clone(nested[0])
+
+
 def _to_group(action: ToGroup) -> bytes:
     return _TO_GROUP.pack(_GROUP, _TO_GROUP.size, action.number)
 
@@ -285,7 +299,7 @@ def _learn(action: Learn) -> bytes:
 # By type and not in one cache by value: actions are tuples, and Output(5) equals Resubmit(5).
 _ENCODERS: dict[type, Callable[[Any], bytes]] = {
     Output: _output, HandOver: _hand_over, Note: _note,
-    OutputRegister: _output_register, Load: _load, Move: _move, Ct: _ct, Meter: _meter,
+    OutputRegister: _output_register, Load: _load, Move: _move, Ct: _ct, Clone: _clone, Meter: _meter,
     CheckLength: _check_length, Resubmit: _resubmit, Conjunction: _conjunction, Learn: _learn, Push: _push,
     Pop: _pop, Multipath: encode_multipath, ToGroup: _to_group, SetField: encode_set_field, DecTtl: _dec_ttl,
 }  # fmt: skip
@@ -365,6 +379,8 @@ def _decode_action(kind: int, wire: bytes) -> Action:
             return Conjunction(conj_id, clause + 1, clauses)
         if subtype == _CT:
             return _decode_ct(wire)
+        if subtype == _CLONE:
+            return _decode_clone(wire)
         if subtype == _NOTE:
             return Note(wire[_ACTION_HEAD.size :].rstrip(b"\0"))
         if subtype == _CHECK_LARGER:

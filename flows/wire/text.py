@@ -15,6 +15,7 @@ from flows.openflow import port_numbers, register_bits
 from flows.openflow.actions import (
     Action,
     CheckLength,
+    Clone,
     Conjunction,
     Ct,
     DecTtl,
@@ -250,6 +251,8 @@ def _action(action: Action, tables: Names, ports: Names) -> str:
             return f"pop:{_bits(target)}"
         case Ct():
             return _ct(action, tables, ports)
+        case Clone(copied):
+            return f"clone({_ct(copied, tables, ports)})"
         case ToGroup(number):
             return f"group:{number}"
         case Meter(number):

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
 
 import pytest
 
-from tests.helpers.lab.service_lab import ServiceLab, asked, cluster_ip, service_lab
+from tests.helpers.lab.service_lab import SERVER_PORT, ServiceLab, asked, cluster_ip, service_lab
 from tests.helpers.waiting import until
 from topology.host import netns
 
@@ -28,6 +28,7 @@ BALANCER = {4: "198.51.100.8", 6: "2001:db8:100::8"}
 GATEWAY = {"node-1": {4: "10.244.1.1", 6: "fd00:244:1::1"}, "node-2": {4: "10.244.2.1", 6: "fd00:244:2::1"}}
 NEAR, FAR, ITSELF, EMPTY, INTERNAL, OUTER, GIVEN, PAIR, HOST, STOPPED, BARE, KEEPING, CHECKED = range(10, 23)
 HEALTH_PORT, HOST_PORT = 32100, 8088
+LARGE = (1500, 4000)  # bytes of a datagram: two fragments, and three
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +90,49 @@ def test_a_node_port_of_every_node_is_reached_from_everywhere(
         # From outside and on to another node: with the address of this node's gateway.
         seen = GATEWAY[node][version] if outside and node != home else mine
         assert lab.ask(client, address, 30000 + number, kind) == f"{endpoint} {seen}"
+
+
+@FAMILIES
+@pytest.mark.parametrize("client", ["x/a", "x/d", "node-1"])
+def test_datagrams_larger_than_the_mtu_open_connections(lab: ServiceLab, client: str, version: int) -> None:
+    """Of fragments only the first has ports; the answer is as large."""
+    node = source(lab, "node-2", version)
+    wanted = {NEAR: ["x/b"], FAR: ["x/c"], HOST: ["node-1"], PAIR: ["x/b", "x/c"], KEEPING: ["x/b", "x/c", "x/d"]}
+    for size in LARGE:
+        for number, endpoints in wanted.items():
+            assert lab.ask(client, cluster_ip(number, version), 80, UDP, size=size).split()[0] in endpoints
+        assert lab.ask(client, node, 30000 + FAR, UDP, size=size).startswith("x/c ")
+    if client == "x/a":
+        assert lab.ask(client, cluster_ip(ITSELF, version), 80, UDP, size=LARGE[0]).startswith("x/a ")
+        assert lab.ask(client, cluster_ip(EMPTY, version), 80, UDP, size=LARGE[0]) == "refused"
+        assert lab.ask(client, node, SERVER_PORT, UDP, size=LARGE[0]).startswith("node-2 ")
+
+
+@FAMILIES
+def test_no_fragment_of_what_policy_denies_arrives(lab: ServiceLab, version: int) -> None:
+    """In turns with large datagrams from the same pod that are allowed."""
+    denied, allowed = cluster_ip(FAR, version), cluster_ip(NEAR, version)
+    with netns.inside(lab.place("x/c")[0]):
+        ear = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))  # ETH_P_ALL
+    with netns.inside(lab.place("x/a")[0]):
+        sender = socket.socket(socket.AF_INET if version == 4 else socket.AF_INET6, UDP)
+    try:
+        lab.add_policy("out", "a", "Egress", ["b"])
+        lab.apply()
+        with closing(ear), closing(sender):
+            ear.setblocking(False)
+            for _ in range(3):
+                sender.sendto(b"\xd5" * LARGE[1], (denied, 80))
+                assert lab.ask("x/a", allowed, 80, UDP, size=LARGE[1]).startswith("x/b ")
+            assert lab.ask("x/d", denied, 80, UDP).startswith("x/c ")
+            frames = []
+            with suppress(BlockingIOError):
+                while True:
+                    frames.append(ear.recv(2048))
+            assert frames and not [one for one in frames if b"\xd5" * 8 in one]
+    finally:
+        del lab.objects["policy out"]
+        lab.apply()
 
 
 @FAMILIES

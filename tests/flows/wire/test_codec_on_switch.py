@@ -19,6 +19,7 @@ from flows.openflow import match_fields as oxm
 from flows.openflow.actions import (
     Action,
     CheckLength,
+    Clone,
     Conjunction,
     Ct,
     DecTtl,
@@ -216,6 +217,7 @@ EVERY_ACTION: list[tuple[Match, tuple[Action, ...], int | None]] = [
     (match(IS_IPV6), (Ct(5, 7, True, True, Nat(NatKind.SOURCE, 6, (0xFD << 120) + 1)),), 7),
     (match(IS_IPV4), (Ct(5, 7, True, marks=(Load(MARK, 1),)),), 7),
     (match(IS_IPV4), (Ct(5, 7, True, nat=Nat(), marks=(Move(registers.SOURCE_EGRESS, MARK),)),), 7),
+    (match(IS_IPV4), (Clone(Ct(5)), Ct(6, 7)), None),
     (match(), (Load(registers.SOURCE_OFPORT, 5), ToGroup(GROUP)), 7),
     (match(IS_IPV4, TCP), tuple(swap_ends(IS_IPV4, TCP)), 7),
     (match(IS_IPV6, TCP), tuple(swap_ends(IS_IPV6, TCP)), 7),

@@ -12,6 +12,7 @@ from flows.openflow import port_numbers
 from flows.openflow.actions import (
     Action,
     CheckLength,
+    Clone,
     Conjunction,
     Ct,
     DecTtl,
@@ -167,6 +168,7 @@ def _simple(table: int) -> st.SearchStrategy[Action]:
             st.booleans(),
             st.booleans(),
         ),
+        st.builds(lambda zone: Clone(Ct(zone)), st.integers(1, 0xFFFF)),
         _written(),
         st.just(DecTtl()),
         st.builds(Push, _RANGES),

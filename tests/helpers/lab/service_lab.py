@@ -6,6 +6,7 @@ What a node's program sets up is made here from its own modules: routes of the n
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import selectors
@@ -80,8 +81,8 @@ class Servers:
                 one: socket.socket = key.fileobj  # type: ignore[assignment]  # as above
                 with suppress(OSError):
                     if one.type == socket.SOCK_DGRAM:
-                        _, source = one.recvfrom(2048)
-                        one.sendto(f"{key.data} {source[0]}".encode(), source)
+                        asked, source = one.recvfrom(1 << 16)
+                        one.sendto(f"{key.data} {source[0]}".encode().ljust(len(asked)), source)  # as long as that
                     else:
                         taken, source = one.accept()
                         with taken:
@@ -325,13 +326,13 @@ class ServiceLab(Overlay):
             return self.nodes[name].netns, self.nodes[name].addresses
         return self.pod(name).netns, self.pod(name).addresses
 
-    def ask(self, source: str, to: str, number: int, kind: socket.SocketKind, wait: float = 2.0) -> str:
-        """What answers a connection or a datagram: `NAME SOURCE`, `refused`, or `nothing`."""
+    def ask(self, source: str, to: str, number: int, kind: socket.SocketKind, wait: float = 2.0, size: int = 1) -> str:
+        """What answers a connection or a datagram of so many bytes: `NAME SOURCE`, `refused`, or `nothing`."""
         family = socket.AF_INET6 if ":" in to else socket.AF_INET
         with netns.inside(self.place(source)[0]):
             made = socket.socket(family, kind)
         with closing(made):
-            return asked(made, to, number, wait)
+            return asked(made, to, number, wait, size)
 
     def check_health(self, source: str, to: str, number: int) -> tuple[int, dict[str, Any]]:
         """Status and body of a health check; 0 where nothing listens."""
@@ -351,7 +352,7 @@ class ServiceLab(Overlay):
             return answer.status, json.load(answer)
 
 
-def asked(made: socket.socket, to: str, number: int, wait: float = 2.0) -> str:
+def asked(made: socket.socket, to: str, number: int, wait: float = 2.0, size: int = 1) -> str:
     """The same with a socket. A datagram is sent up to three times."""
     datagram = made.type == socket.SOCK_DGRAM
     made.settimeout(wait / 3 if datagram else wait)
@@ -359,12 +360,15 @@ def asked(made: socket.socket, to: str, number: int, wait: float = 2.0) -> str:
         made.connect((to, number))
         for left in (2, 1, 0) if datagram else (0,):
             if datagram:
-                made.send(b"?")
+                made.send(b"?" * size)
             try:
-                return made.recv(2048).decode()
+                return made.recv(1 << 16).decode().rstrip()
             except TimeoutError:
                 if not left:
                     return "nothing"
+            except OSError as error:
+                if error.errno != errno.EMSGSIZE:  # a router told a smaller MTU: sent again in smaller fragments
+                    raise
     except TimeoutError:
         return "nothing"
     except ConnectionRefusedError:
