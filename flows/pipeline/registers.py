@@ -116,6 +116,8 @@ EMPTY_CONNTRACK_ZONE = 0x4848
 SERVICE_ZONE = 0x4849
 # Those of them that would come back to where they came from, with the source that they were given instead.
 HAIRPIN_ZONE = 0x484A
+# Pods' checks of health check node ports, with what answers them at the node. Policy has judged them before.
+CHECK_ZONE = 0x484B
 
 
 class TierBit(enum.IntEnum):

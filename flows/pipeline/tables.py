@@ -57,8 +57,8 @@ CLASSIFY = Table(
     | _ARP
     | _IP
     | _ND
-    | _names(oxm.VLAN_VID, oxm.IP_FRAG, oxm.PKT_MARK, oxm.TUN_SRC, oxm.TUN_IPV6_SRC, oxm.TCP_FLAGS),
-    ("neighbor", "nd_guard", "conntrack", "audit"),
+    | _names(oxm.VLAN_VID, oxm.IP_FRAG, oxm.PKT_MARK, oxm.TUN_SRC, oxm.TUN_IPV6_SRC, oxm.TCP_FLAGS, oxm.CT_ZONE),
+    ("classify", "neighbor", "nd_guard", "conntrack", "audit"),
     "drop: nothing passes from other ports",
 )
 ND_GUARD = Table(
@@ -374,6 +374,8 @@ OUTPUT = Table(
         oxm.CT_NW_DST,
         oxm.CT_IPV6_DST,
         oxm.CT_TP_DST,
+        oxm.IP_PROTO,
+        oxm.TCP_DST,
         oxm.IP_FRAG,
     ),
     ("answers", "listening", "send", "output"),

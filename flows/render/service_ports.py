@@ -16,7 +16,7 @@ from flows.pipeline.tables import Table
 from flows.render.flow_set import FlowSet
 from flows.render.service_endpoints import render_endpoints, to_endpoints, translate
 from flows.render.service_fragments import TRANSLATED_ONCE
-from flows.render.services import OF_NODE, begins, opens_to, opens_to_node
+from flows.render.services import OF_NODE, answer_check, begins, opens_to, opens_to_node
 from flows.render.terms import address_terms
 from flows.services.choice import Choice, Target
 from flows.services.endpoints import has_endpoint_flows
@@ -82,8 +82,10 @@ def render_service_port(
 
 def _answer_checks(flows: FlowSet, served: ServedPort, choice: Choice) -> None:
     """What the node sent to a health check node port, for itself or for a client outside, goes back to the node, where
-    a program answers. Pods' own requests do not come here: see `node.host_nft`."""
+    a program answers; what pods send is taken there after policy."""
     for _, frontend in served.frontends:
+        for target in choice.local:
+            answer_check(flows, served.version, frontend.number, target)
         for source in OF_NODE:
             check = [*opens_to(frontend.address, frontend.protocol, frontend.number), in_range(SOURCE_OFPORT, source)]
             for target in choice.local:

@@ -25,9 +25,10 @@ from flows.openflow.match import Term, exactly, in_range, masked
 from flows.openflow.port_numbers import IN_PORT_16, LOCAL_16, LOCAL_32
 from flows.pipeline import priorities, tables
 from flows.pipeline.cookies import CookieKind, cookie
-from flows.pipeline.gateway import NODE_HAIRPIN, NODE_PORTS, POD_HAIRPIN
+from flows.pipeline.gateway import HEALTH, NODE_HAIRPIN, NODE_PORTS, POD_HAIRPIN
 from flows.pipeline.registers import (
     BEHIND_NODE,
+    CHECK_ZONE,
     CLAIMED,
     CONNECTION_OF_SERVICE,
     CONNTRACK_ZONE,
@@ -59,11 +60,14 @@ from flows.render.terms import (
     IS_TRACKED,
     address_terms,
 )
+from flows.services.choice import Target
 
 _STATE = oxm.CtState
 # Recorded in the zone just looked at: a later packet of a connection, or an ICMP error about one.
 _IS_KNOWN = masked(oxm.CT_STATE, _STATE.TRK, _STATE.TRK | _STATE.NEW | _STATE.INV)
 _IS_REPLY = masked(oxm.CT_STATE, _STATE.TRK | _STATE.RPL, _STATE.TRK | _STATE.RPL | _STATE.INV)
+# Also of a connection that no zone knows, such as one from the tunnel to the node.
+_IS_NO_REPLY = masked(oxm.CT_STATE, 0, _STATE.RPL)
 _IS_RESET = masked(oxm.TCP_FLAGS, oxm.TcpFlags.RST, oxm.TcpFlags.RST)
 _NOT_LOOKED_UP = in_range(LOOKED_UP, 0)
 _TRANSLATED = in_range(THROUGH_SERVICE, 1)
@@ -100,6 +104,7 @@ def render_service_stages(flows: FlowSet, userspace: bool) -> None:
         _refuse_others(flows, net)
         _take_resets(flows, net)
     _send_refusals(flows)
+    _take_answers(flows)
     if userspace:
         render_service_fragments(flows)
     for net in (*NODE_HAIRPIN, *POD_HAIRPIN):
@@ -186,6 +191,26 @@ def _take_resets(flows: FlowSet, net: Net) -> None:
     reset = [exactly(oxm.IN_PORT, LOCAL_32), *address_terms("source", net), IS_TCP, _IS_RESET]
     itself = [Load(SOURCE_OFPORT, NODE_ITSELF)]
     flows.add(tables.CLASSIFY, priorities.CLASSIFY_OWN_ADDRESS, reset, itself, tables.CONNTRACK)
+
+
+def _take_answers(flows: FlowSet) -> None:
+    """What the node answers to a pod's check of a health check node port comes from the node's address: `classify` has
+    it once more then. Answers to others have no record in this zone, and go on as they came: see `hairpin`."""
+    for net in HEALTH:
+        answer = [exactly(oxm.IN_PORT, LOCAL_32), *address_terms("source", net), exactly(oxm.CT_ZONE, 0)]
+        look_up: list[Action] = [Ct(CHECK_ZONE, tables.CLASSIFY.number, nat=Nat())]
+        flows.add(tables.CLASSIFY, priorities.CLASSIFY_CHECKED, answer, look_up)
+
+
+def answer_check(flows: FlowSet, version: int, number: int, target: Target) -> None:
+    """A pod's check of a health check node port, at an address of this node, goes to what answers it. After policy, for
+    which it is a connection to the node; also from pods of other nodes, out of the tunnel."""
+    family = IP_FAMILIES[0] if version == 4 else IP_FAMILIES[1]
+    to_node = [in_range(DESTINATION_OFPORT, NODE_ITSELF), in_range(THROUGH_SERVICE, 0), _IS_NO_REPLY]
+    nat = Nat(NatKind.DESTINATION, version, target.address.value, target.number)
+    actions: list[Action] = [Load(THROUGH_SERVICE, 1), Ct(CHECK_ZONE, tables.OUTPUT.number, commit=True, nat=nat)]
+    terms = [*to_node, family, IS_TCP, exactly(oxm.TCP_DST, number)]
+    flows.add(tables.OUTPUT, priorities.OUTPUT_CHECK, terms, actions)
 
 
 def _send_refusals(flows: FlowSet) -> None:

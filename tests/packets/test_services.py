@@ -274,14 +274,24 @@ def test_policy_sees_the_pod_behind_a_host_port(lab: ServiceLab, kind: socket.So
 @FAMILIES
 def test_load_balancers_learn_which_nodes_have_ready_endpoints(lab: ServiceLab, version: int) -> None:
     here, there = source(lab, "node-1", version), source(lab, "node-2", version)
-    for client in ("client", "node-1", "node-2"):
+    for client in ("client", "node-1", "node-2", "x/a", "x/d"):
         assert lab.check_health(client, here, HEALTH_PORT) == (503, {"localEndpoints": 0, "serviceProxyHealthy": True})
         assert lab.check_health(client, there, HEALTH_PORT) == (200, {"localEndpoints": 2, "serviceProxyHealthy": True})
         assert lab.check_health(client, there, HEALTH_PORT + 1) == (0, {})
-    assert lab.check_health("x/a", here, HEALTH_PORT) == (0, {})  # pods are no load balancers
+    try:
+        lab.add_policy("out", "a", "Egress", ["b"])
+        lab.apply()
+        assert lab.ask("x/a", there, HEALTH_PORT, TCP, wait=0.6) == "nothing"
+        assert lab.check_health("x/a", here, HEALTH_PORT)[0] == 503  # no policy between a node and its own pods
+        assert lab.check_health("x/b", there, HEALTH_PORT)[0] == 200
+    finally:
+        del lab.objects["policy out"]
+        lab.apply()
     try:
         lab.add_service("checked", CHECKED, ["x/b"], not_ready=["x/d"], **of_balancer())
         lab.apply()
+        assert lab.check_health("x/a", here, HEALTH_PORT)[0] == 200
+        assert lab.check_health("x/a", there, HEALTH_PORT)[0] == 503
         assert lab.check_health("client", here, HEALTH_PORT)[0] == 200
         assert lab.check_health("client", there, HEALTH_PORT)[0] == 503
         lab.run.restart()

@@ -99,6 +99,8 @@ def of_a_service() -> list[Flow]:
     sticky = balancer._replace(affinity_seconds=60)
     choice = Choice((Target(vip[0], 80),), (), True)
     render_service_port(more := FlowSet(), ServedPort(sticky, port, 4, found, (), False), choice, PortNumbers(3, 4))
+    checked = ServedPort(balancer, port, 4, found, (), True, PortUse.HEALTH_CHECK)
+    render_service_port(flows, checked, Choice(local=choice.cluster, anywhere=True), PortNumbers(5, 6))
     at_host = ((FrontendKind.HOST_PORT, Frontend(vip[0], Protocol.TCP, 80)),)
     render_service_port(
         more, ServedPort(Service(Key("x", "b")), port, 4, at_host, (), False), choice, PortNumbers(5, 6)
