@@ -15,6 +15,11 @@ which the reading began; a change counts from when the reading ended. So a repli
 nobody for dead. Nor does one that could not read for a while: the others may not have been able to renew. After a gap
 of half a lease between two readings, everybody has a whole one again.
 
+Replicas see a member's Lease change at different times, and one that has just started sees every Lease for the first
+time. So they disagree for a while on who is alive, and would put a dead member in and out of the view in turns.
+Therefore one that the view does not have is taken into it only when its Lease was seen to change since that view was
+read.
+
 Nobody leaves a view because it cannot reach the API server: while it is away for everybody, the view stays in force;
 if it is away for one replica only, the others take it out of the view, and its switches tell it.
 
@@ -23,6 +28,7 @@ No input or output, no clock.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from controller.reconcile.ownership import MAX_EPOCH, MAX_MEMBERS, Member, View
@@ -48,11 +54,15 @@ class Decision:
 
 @dataclass(slots=True)
 class _Seen:
-    """A member's Lease as it was seen last, and since when it has not changed (monotonic clock)."""
+    """A member's Lease as it was seen last, and since when it has not changed (monotonic clock).
+
+    `changed`: when it was seen to change or to appear; None if it is as it was in the first reading.
+    """
 
     member: Member
     version: str
     at: float
+    changed: float | None
 
 
 class Membership:
@@ -66,6 +76,7 @@ class Membership:
         self._held = False  # whether the Lease was this process's when it was read last
         self._transitions = 0
         self._read_until: float | None = None
+        self._view_at = -math.inf  # when `view` was read first
         self._proposed = 0  # the last epoch that this replica wanted to write
 
     def decide(self, reading: Reading, leaving: bool = False) -> Decision:
@@ -84,15 +95,23 @@ class Membership:
 
     def _note(self, reading: Reading) -> None:
         self.members = reading.members
+        first = self._read_until is None
         blind = self._read_until is not None and reading.began - self._read_until >= self.own.seconds / 2
         self._read_until = reading.ended
         for lease in reading.members:
             seen = self._seen.get(lease.member.name)
-            if blind or seen is None or (seen.member, seen.version) != (lease.member, lease.version):
-                self._seen[lease.member.name] = _Seen(lease.member, lease.version, reading.ended)
+            if seen is None or (seen.member, seen.version) != (lease.member, lease.version):
+                changed = None if first else reading.ended
+                self._seen[lease.member.name] = _Seen(lease.member, lease.version, reading.ended, changed)
+            elif blind:
+                seen.at = reading.ended
         for name in self._seen.keys() - {lease.member.name for lease in reading.members}:
             del self._seen[name]
         if reading.view is not None and (self.view is None or reading.view.view.epoch >= self.view.epoch):
+            if self.view is None or reading.view.view.epoch > self.view.epoch:
+                self._view_at = reading.ended
+            elif reading.view.view != self.view:
+                self._view_at = -math.inf  # restored from a backup: nobody has decided on it now
             self.view = reading.view.view
 
     def is_alive(self, lease: MemberLease, now: float) -> bool:
@@ -116,6 +135,7 @@ class Membership:
         alive = {
             lease.member for lease in reading.members
             if lease.member != self.own.member and lease.ready and self.is_alive(lease, reading.began)
+            and self._belongs(lease.member)
         }  # fmt: skip
         if self.own.ready:
             alive.add(self.own.member)
@@ -128,6 +148,13 @@ class Membership:
             return None
         self._proposed = max(known, self._proposed) + 1
         return ViewLease(View(self._proposed, members), standing.version if standing is not None else "")
+
+    def _belongs(self, member: Member) -> bool:
+        """Whether the view has a member, or its Lease has changed since the view was read."""
+        if self.view is None or self.view.has(member):
+            return True
+        changed = self._seen[member.name].changed
+        return changed is not None and changed >= self._view_at
 
     def _to_forget(self, reading: Reading) -> tuple[MemberLease, ...]:
         """Leases of members that are gone for long, as the first member alive sees them."""

@@ -107,6 +107,33 @@ def test_one_that_is_silent_for_its_lease_is_taken_out_by_the_observers_clock() 
     assert members(api) == ["b"]
 
 
+def test_one_that_started_just_now_does_not_bring_back_whom_the_others_take_for_dead() -> None:
+    """Found by the fault suite (seed 100): c sees the Lease of b, which is dead, for the first time."""
+    api = Api()
+    a, _ = both(api)
+    turns(a, api, 1, 3)
+    c = machine("c")
+    for half in range(8, 24):
+        for one in (a, c):
+            turn(one, api, half / 2)
+    assert members(api) == ["a", "c"]
+    lists = [[member.name for member in found] for found in api.views.values()]
+    assert lists[-3:] == [["a", "b"], ["a", "b", "c"], ["a", "c"]], "b goes once"
+
+
+def test_one_that_is_alive_is_taken_back_when_it_renews() -> None:
+    api = Api()
+    a, b = both(api)
+    for second in range(1, 8):
+        turn(a, api, float(second))
+    assert members(api) == ["a"]
+    b.own = replace(b.own, http="192.0.2.1:1")
+    turn(b, api, 7.5)
+    for now in (8.0, 8.5):
+        turn(a, api, now)
+    assert members(api) == ["a", "b"]
+
+
 def test_a_replica_that_was_stopped_while_it_read_takes_nobody_for_dead() -> None:
     api = Api()
     a, b = both(api)

@@ -41,10 +41,18 @@ class Fleet:
     def all_back(self) -> None:
         until_divided(self.replicas, NODES)
         until(lambda: all(one.ready() for one in self.replicas), lambda: logs(self.replicas))
+        # The replicas know one view: a later one that only some have read would move switches yet.
+        until(self.one_view, lambda: logs(self.replicas))
         # Members all, and each switch with its owner: so that the next test begins as this one did.
         until(lambda: all(one["owner"] and one["primary"] for one in self.switches()), lambda: logs(self.replicas))
         owners = {one["node"]: one["owner"] for one in self.switches()}
         until(lambda: self.owners() == owners, lambda: logs(self.replicas))
+
+    def one_view(self) -> bool:
+        statuses = [one.status() for one in self.replicas]
+        known = {status.get("epoch") for status in statuses}
+        members = [one["member"] for status in statuses for one in status.get("replicas", ())]
+        return len(known) == 1 and members == [True] * len(self.replicas) ** 2
 
     def switches(self) -> list[dict[str, Any]]:
         return list(self.replicas[0].status(local=False)["switches"])
