@@ -79,7 +79,7 @@ HAIRPIN_FROM_TUNNEL = _declare("hairpin", 105, "from the tunnel: to the node")
 HAIRPIN_OF_POD = _declare("hairpin", 100, "from a pod: back to it")
 
 SERVICE_PROBED = _declare("service", 400, "a live probe: to the controller; Services are not probed")
-SERVICE_EXPIRED = _declare("service direct", 390, "userspace datapath: an expired fragment: dropped")
+SERVICE_EXPIRED = _declare("service direct conntrack", 390, "userspace datapath: an expired fragment: dropped")
 SERVICE_LATER_FRAGMENT = _declare(
     "service", 385, "userspace datapath: a later fragment that opens: a copy of it waits for the first"
 )

@@ -153,7 +153,7 @@ CONNTRACK = Table(
     "conntrack",
     "Looks the connection up in the bridge's conntrack zone; where the switch routes, one to the address of a Service "
     "in the Services' zone first.",
-    _names(oxm.ETH_TYPE, oxm.CT_ZONE, oxm.IP_FRAG, oxm.IP_PROTO, oxm.IPV4_DST, oxm.IPV6_DST) | _REGISTERS,
+    _names(oxm.ETH_TYPE, oxm.CT_STATE, oxm.CT_ZONE, oxm.IP_FRAG, oxm.IP_PROTO, oxm.IPV4_DST, oxm.IPV6_DST) | _REGISTERS,
     ("direct", "hairpin", "service", "conntrack", "sctp_replies", "sctp", "destination"),
     "drop",
 )

@@ -46,7 +46,7 @@ def render_service_fragments(flows: FlowSet) -> None:
     service = tables.SERVICE
     meet = Ct(EMPTY_CONNTRACK_ZONE, service.number)
     for family in IP_FAMILIES:
-        for table in (tables.DIRECT, service):
+        for table in (tables.CONNTRACK, tables.DIRECT, service):
             # Any ct() may let out expired fragments of another connection; they must not be held once more.
             flows.add(table, priorities.SERVICE_EXPIRED, [family, _IS_EXPIRED])
         unanswered = [family, IS_OPENING, _LOOKED_UP, IS_FRAGMENT, in_range(RECORDED, 1)]
