@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 
 from controller.openflow.messages import OPENFLOW_HEADER, OPENFLOW_VERSION, MessageType
+from controller.openflow.xids import Xid
 from controller.reconcile.events import DnsPacket
 from flows.cluster.net import ADDRESS_BITS, Net
 from flows.openflow import match_fields as oxm
@@ -24,7 +25,7 @@ from flows.wire.matches import oxm_number
 from flows.wire.values import KEY_PREFIX
 
 PACKET_OUT = 13
-DNS_XID = 0x7FFFFFFB  # of packet-outs and of the listening flow: their errors are of no use
+DNS_XID = Xid.DNS
 _PACKET_IN = struct.Struct("!IHBBQHH")
 _PACKET_OUT = struct.Struct("!BBHIIIH6x")
 _FIELD = struct.Struct("!I")

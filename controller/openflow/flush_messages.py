@@ -17,10 +17,10 @@ from __future__ import annotations
 
 import struct
 
+from controller.openflow.xids import Xid
 from flows.openflow.group import NatTarget
 
-# For every flush; os-ken's xids count up from 1, those of `switch_requests` are above.
-FLUSH_XID = 0x7FFFFFFC
+FLUSH_XID = Xid.FLUSH
 _VERSION, _EXPERIMENTER, _NICIRA, _CT_FLUSH, _UDP = 5, 4, 0x00002320, 32, 17
 _HEAD = struct.Struct("!BBHIIIB7x")
 _SHORT = struct.Struct("!HHH2x")

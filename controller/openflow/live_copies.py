@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from controller.openflow.messages import OPENFLOW_VERSION
 from controller.openflow.node_probes import PACKET_OUT, PacketIn, read_packet_in
+from controller.openflow.xids import Xid
 from flows.cluster.net import ADDRESS_BITS, Net
 from flows.openflow import match_fields as oxm
 from flows.openflow.actions import Action, Load, Output, Resubmit, SetField
@@ -22,7 +23,7 @@ from flows.pipeline.registers import COPIED_BYTES, OUTPUT_OFPORT, PROBED
 from flows.wire.actions import encode_actions
 from flows.wire.errors import CodecError
 
-LIVE_XID = 0x7FFFFFFC  # as PROBE_XID: beside those of os-ken and of SwitchRequests
+LIVE_XID = Xid.LIVE
 _PACKET_OUT = struct.Struct("!BBHIIIH6x")
 _NO_BUFFER = 0xFFFFFFFF
 _OURS = cookie(CookieKind.PIPELINE)

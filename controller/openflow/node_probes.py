@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from controller.openflow.messages import OPENFLOW_HEADER, OPENFLOW_VERSION
+from controller.openflow.xids import Xid
 from controller.peers.limits import OpenFlowLimits
 from flows.cluster.net import ADDRESS_BITS, Net, host_address_error
 from flows.openflow.port_numbers import CONTROLLER_32, LOCAL_32
@@ -35,7 +36,7 @@ from flows.wire.errors import CodecError
 PACKET_OUT = 13
 PROBE_ANSWER_SECONDS = 1.0  # within which an answer counts
 MAX_UNANSWERED_PROBES = 3  # probes in a row without an answer, after which an address is removed
-PROBE_XID = 0x7FFFFFFD  # os-ken's xids count up from 1, those of SwitchRequests are above
+PROBE_XID = Xid.PROBE
 
 _IPV4, _IPV6, _ARP = 0x0800, 0x86DD, 0x0806
 _ETHERNET = struct.Struct("!6s6sH")

@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable
 
 from controller.openflow.messages import OPENFLOW_HEADER, OPENFLOW_VERSION, MessageType
+from controller.openflow.xids import Xid
 from controller.reconcile.events import Event, RoleChanged, RoleRefused
 from flows.wire.errors import CodecError
 
@@ -24,7 +25,9 @@ _ROLE = struct.Struct("!I4xQ")  # role (and padding, or the reason), generation
 _NOCHANGE, _EQUAL, _PRIMARY, _SECONDARY = range(4)
 _UNDEFINED = (1 << 64) - 1  # the generation of a switch that has seen none
 # xids: of the question before SECONDARY, of SECONDARY, of PRIMARY, of the question after a refusal.
-_ASK_XID, _SECONDARY_XID, _PRIMARY_XID, _REFUSED_XID = ROLE_XIDS = (0x7FFFFFF0, 0x7FFFFFF1, 0x7FFFFFF2, 0x7FFFFFF3)
+_ASK_XID, _SECONDARY_XID, _PRIMARY_XID, _REFUSED_XID = ROLE_XIDS = (
+    Xid.ROLE_ASKED, Xid.ROLE_SECONDARY, Xid.ROLE_PRIMARY, Xid.ROLE_REFUSED,
+)  # fmt: skip
 _MAX_ATTEMPTS = 10  # to become SECONDARY, of a switch whose generation changes each time
 _ERROR = struct.Struct("!HH")
 _ROLE_FAILED, _STALE = 11, 0

@@ -53,6 +53,7 @@ from controller.openflow.receiver import MessageHandler, Receiver
 from controller.openflow.role_requests import RoleRequests
 from controller.openflow.sender import Sender
 from controller.openflow.switch_requests import SwitchRequests
+from controller.openflow.xids import Xid
 from controller.peers.fifo_lock import FifoLock
 from controller.peers.limits import OpenFlowLimits
 from controller.peers.memory_budget import MemoryBudget
@@ -72,7 +73,7 @@ _FOR_OS_KEN = {
     CONFIG_DISPATCHER: {MessageType.FEATURES_REPLY},
 }
 # xids of a challenge's echo request, and of the flow monitor's request. os-ken's own xids count up from 1.
-_CHALLENGE_XID, _MONITOR_XID = 0x7FFFFFFF, 0x7FFFFFFE
+_CHALLENGE_XID, _MONITOR_XID = Xid.CHALLENGE, Xid.MONITOR
 _BRIEF = 1.0  # seconds; a shorter session counts against its address
 _DUMP_REPLIES = frozenset({*meter_messages.MeterMultipart, group_messages.GROUP_DESCRIPTIONS})
 _numbers = itertools.count(1)

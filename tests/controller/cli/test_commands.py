@@ -241,10 +241,14 @@ def test_wait_takes_a_controller_that_comes_up_later(views: FakeViews, capsys: C
 
 
 def test_another_server_is_not_taken_for_ours(capsys: Captured) -> None:
-    def other(environ: dict[str, object], start_response: object) -> object:
-        return Response("<h1>hello</h1>")(environ, start_response)  # type: ignore[arg-type]
+    class Other:
+        def __call__(self, environ: dict[str, object], start_response: object) -> object:
+            return Response("<h1>hello</h1>")(environ, start_response)  # type: ignore[arg-type]
 
-    server = HttpServer(HostPort("127.0.0.1", 0), other)  # type: ignore[arg-type]
+        def body_limit(self, method: str, path: str) -> int:
+            return 0
+
+    server = HttpServer(HostPort("127.0.0.1", 0), Other())  # type: ignore[arg-type]
     server.start()
     assert main(["--server", f"http://{server.address}", "status"]) == 1
     assert "is it the HTTP address of" in capsys.readouterr().err

@@ -206,7 +206,8 @@ def test_a_handshake_has_few_messages(hub: str, flood: bytes) -> None:
                          ids=["echoes", "packets", "errors", "bundles", "replies"])  # fmt: skip
 def test_a_flood_is_read_at_a_pace(hub: str, kind: bytes) -> None:
     """Counted: of 60,000 messages that nobody asked for, no more are read than the declared burst and rate allow."""
-    with controller(hub, tick=0.1, burst=2000, rate=200) as app, fake_switch(app.port, 1, HONEST):
+    limits = {"burst": 2000, "rate": 200, "packet_burst": 2000, "packet_rate": 200}
+    with controller(hub, tick=0.1, **limits) as app, fake_switch(app.port, 1, HONEST):
         honest = up_of(app, 1)
         began = time.monotonic()  # the budget grows from the connection on
         with dial(app.port, THIEF) as stranger:

@@ -115,6 +115,8 @@ def fleet(api: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 def test_every_switch_has_one_primary_and_any_replica_answers_for_all(fleet: Fleet) -> None:
     for one in fleet.replicas:
+        # The switches may have their owners before a replica knows that the last one has joined.
+        until(lambda one=one: all(it["member"] for it in one.status(local=False)["replicas"]))  # type: ignore[misc]
         status = one.status(local=False)
         assert {switch["node"]: switch["owner"] for switch in status["switches"]} == fleet.owners()
         assert all(switch["in_sync"] and switch["primary"] for switch in status["switches"])
