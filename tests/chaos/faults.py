@@ -73,26 +73,40 @@ class Breaker:
                 api.wait()
 
     def _switch(self, step: Step) -> None:
-        node, begun = step.target, self.clock()
-        place = len(self.disturbed)
-        self.disturbed.append(Disturbance(node, begun))
-        switch = self.stage.lab.nodes[node]
+        place = self._disturb(step.target)
+        switch = self.stage.lab.nodes[step.target]
         switch.stop_switch(signal.SIGKILL)
         time.sleep(step.seconds)
-        self.stage.heard.append(Restarted(time.monotonic(), node))
+        self.stage.heard.append(Restarted(time.monotonic(), step.target))
         switch.start_switch()
+        self._until_realized(place)
+
+    def _database(self, step: Step) -> None:
+        """With the userspace datapath, Open vSwitch 3.1 forwards nothing and serves no OpenFlow until its database is
+        back: the main thread, which also forwards, waits for the lock in the database.
+        """
+        place = self._disturb(step.target)
+        node = self.stage.lab.nodes[step.target]
+        process.end(self.stage.lab.folder, f"{node.name}/ovsdb-server", signal.SIGKILL)
+        time.sleep(step.seconds)
+        node.start_database()
+        node.ofctl("show")  # answered once it works again
+        self._until_realized(place)
+
+    def _disturb(self, node: str) -> int:
+        """From now on the switch loses packets; the disturbance's place in the list."""
+        self.disturbed.append(Disturbance(node, self.clock()))
+        return len(self.disturbed) - 1
+
+    def _until_realized(self, place: int) -> None:
+        """The disturbance ends when everything is announced as realized again."""
+        one = self.disturbed[place]
         while not self.over():
-            # One that is silently cut off does not know yet that its switch was restarted.
-            if not self._is_cut(node) and self.stage.announced() and not self._is_cut(node):
-                self.disturbed[place] = Disturbance(node, begun, self.clock())
+            # A replica that is silently cut off does not know yet that its switch was restarted.
+            if not self._is_cut(one.node) and self.stage.announced() and not self._is_cut(one.node):
+                self.disturbed[place] = Disturbance(one.node, one.begun, self.clock())
                 return
             time.sleep(ASK_PAUSE)
 
     def _is_cut(self, node: str) -> bool:
         return any(name.startswith("openflow ") and name.endswith(f"/{node}") for name in self.stage.links.cuts())
-
-    def _database(self, step: Step) -> None:
-        node = self.stage.lab.nodes[step.target]
-        process.end(self.stage.lab.folder, f"{node.name}/ovsdb-server", signal.SIGKILL)
-        time.sleep(step.seconds)
-        node.start_database()

@@ -6,8 +6,8 @@ may be in force, at each switch for itself: so at each end of a connection. Outs
 has an interval, from its first packet to its answer, or until it was given up; its outcome is right if some state
 that may have been in force within the interval leads to it.
 
-A switch that is killed loses packets, until it is announced as realized again: then a probe through it may fail. It
-may never succeed where no state allows it.
+A switch that is killed or loses its database loses packets, until it is announced as realized again: then a probe
+through it may fail. It may never succeed where no state allows it.
 """
 
 from __future__ import annotations

@@ -118,7 +118,7 @@ class _Ear:
 
 @contextlib.contextmanager
 def stage(pods: int, keep_logs: Path | None = None) -> Iterator[Stage]:
-    """A stage that is whole; it is gone when the block ends. Logs of the replicas are copied to `keep_logs`."""
+    """A stage that is whole; it is gone when the block ends. All logs are copied to `keep_logs`."""
     require_lab_support("userspace")
     world = World(pods)
     with contextlib.ExitStack() as stack:
@@ -160,9 +160,13 @@ def _end(made: Stage, keep_logs: Path | None) -> None:
     for one in made.replicas.values():
         with contextlib.suppress(subprocess.TimeoutExpired):
             one.end(signal.SIGKILL)
-        if keep_logs is not None and one.log.exists():
-            keep_logs.mkdir(parents=True, exist_ok=True)
-            (keep_logs / one.log.name).write_bytes(one.log.read_bytes())
+    if keep_logs is None:
+        return
+    keep_logs.mkdir(parents=True, exist_ok=True)
+    logs_of = {one.log.name: one.log for one in made.replicas.values()}
+    logs_of |= {f"{node.name}-{log.name}": log for node in made.lab.nodes.values() for log in node.home.glob("*.log")}
+    for name, log in logs_of.items():
+        (keep_logs / name).write_bytes(log.read_bytes())
 
 
 def shifted(heard: list[Heard | Restarted], since: float) -> list[Heard | Restarted]:
