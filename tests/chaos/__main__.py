@@ -107,7 +107,7 @@ def _failed(report: Report, given: argparse.Namespace) -> None:
         say(f"looking for fewer steps that fail, in at most {given.shrink} runs")
 
         def fails(steps: Sequence[Step]) -> bool:
-            return bool(_reports([schedule.only(steps)], given.out, say)[0].problems)
+            return bool(_reports([schedule.only(steps)], given.out / "smaller", say)[0].problems)
 
         _write(
             given.out / f"seed-{schedule.seed}-small.json", schedule.only(shrink(schedule.steps, fails, given.shrink))
