@@ -20,7 +20,7 @@ from controller.base.threads import watched
 from controller.reconcile.events import ReplicasChanged
 from controller.reconcile.ownership import View
 from controller.replicas.lease_client import Leases
-from controller.replicas.leases import MemberLease, names
+from controller.replicas.leases import MemberLease, Reading, names
 from controller.replicas.membership import Decision, Membership
 from controller.sources.kubernetes.stream import CONFLICT, FORBIDDEN, NOT_FOUND, ApiError
 
@@ -42,6 +42,9 @@ class MemberState:
 class ReplicaMember:
     """Takes part under `own`. `ready` says whether this replica may get switches.
 
+    While a replica cannot read, the others may take it for dead, and go on with newer objects than it has. So before it
+    joins again, `catch_up` is called: it returns at once, and calls what it is given when everything was read anew.
+
     `renewed` is when its Lease was written last (monotonic clock), None before; `reason` is why the view cannot be
     read, "" while it can; `replaced`: another process has this replica's name.
     """
@@ -54,6 +57,7 @@ class ReplicaMember:
         *,
         post: Callable[[ReplicasChanged], None],
         ready: Callable[[], bool],
+        catch_up: Callable[[Callable[[], None]], None] = lambda done: done(),
         set_others: Callable[[Collection[str]], None] = lambda targets: None,
     ) -> None:
         self._leases = leases
@@ -61,6 +65,9 @@ class ReplicaMember:
         self._renew_interval = renew_interval
         self._post = post
         self._ready = ready
+        self._catch_up = catch_up
+        self._may_be_behind = False  # the Leases could not be read for a while, so objects may be old, too
+        self._catching_up = False
         self._set_others = set_others
         self.me = own.member
         self.alone = False
@@ -133,14 +140,34 @@ class ReplicaMember:
 
     def _once(self) -> bool:
         membership = self._membership
-        membership.own = replace(membership.own, ready=membership.own.ready or self._ready())
         reading = self._leases.read()
+        self._look_for_gap(reading)
+        ready = (membership.own.ready or self._ready()) and not self._catching_up
+        membership.own = replace(membership.own, ready=ready)
         decision = membership.decide(reading)
         self._read_at, self.reason, self.alone = reading.began, "", False
         self._note_replaced(decision.replaced)
         self._report(reading.began)
         self._set_others([one.openflow for one in membership.members if one.openflow and one.member != self.me])
         return self._write(decision)
+
+    def _look_for_gap(self, reading: Reading) -> None:
+        """After a time without a reading: where the view has this replica no more, others served its switches, so it
+        reads everything anew before it may have any. Where the view still has it, nobody did."""
+        if self._read_at and reading.began - self._read_at >= self._membership.own.seconds / 2:
+            self._may_be_behind = True
+        if not self._may_be_behind or reading.view is None or self._catching_up:
+            return
+        self._may_be_behind = False
+        if not reading.view.view.has(self.me):
+            log.info("this replica reads all objects anew before it joins again", replica=self.me.name)
+            self._catching_up = True
+            self._membership.own = replace(self._membership.own, ready=False)
+            self._catch_up(self._caught_up)
+
+    def _caught_up(self) -> None:
+        self._catching_up = False
+        self.nudge()
 
     def _write(self, decision: Decision) -> bool:
         """Write what was decided. Returns whether there is something new to read."""
@@ -185,6 +212,7 @@ class ReplicaMember:
         self.replaced = replaced
 
     def _failed(self, error: ApiError, began: float) -> None:
+        self._may_be_behind = True
         if not self._took_part and error.status in _NOT_ALLOWED:
             if not self.alone:
                 text = "this controller takes no part among replicas, and serves alone: Leases cannot be used"

@@ -81,7 +81,7 @@ class Controller:
         event_log = EventLog(reconciler, metered=bool(config.rates.metered))
         self.reconciler = LockedReconciler(reconciler)
         self._spokesman = Spokesman()
-        self._member = make_member(config, events.post, self.reconciler, self._ovsdb, self.openflow)
+        self._member = make_member(config, events.post, self.reconciler, self._ovsdb, self.openflow, self._store)
         self._spokesman.member = self._member
         self._status = StatusCache(
             self.reconciler,

@@ -44,6 +44,11 @@ class LockedReconciler:
         return self._reconciler.roles.taking_over
 
     @property
+    def generation(self) -> int:
+        """The generation of the sources' objects after the last batch; read without the lock."""
+        return self._reconciler.generation
+
+    @property
     def is_started(self) -> bool:
         """Whether everything was read that flows depend on; read without the lock."""
         return self._reconciler.is_started

@@ -26,9 +26,11 @@ from controller.replicas.leases import MemberLease
 from controller.replicas.member import ReplicaMember
 from controller.runtime.locked_reconciler import LockedReconciler
 from controller.sources.source import SourceError
+from controller.sources.store import Store
 
 T = TypeVar("T")
 _WILDCARDS = ("0.0.0.0", "::")
+REREAD_SECONDS = 10.0  # for one attempt to read all objects anew
 
 
 def make_member(
@@ -37,6 +39,7 @@ def make_member(
     reconciler: LockedReconciler,
     ovsdb: Ovsdb,
     openflow: HeadgateApp,
+    store: Store,
 ) -> ReplicaMember | None:
     """This controller's place among the replicas; None where there can be no others. Raises StartError."""
     options = config.replica_options
@@ -64,8 +67,26 @@ def make_member(
         options.renew,
         post=post,
         ready=lambda: reconciler.is_started,
+        catch_up=partial(_catch_up, store, reconciler),
         set_others=ovsdb.set_replicas,
     )
+
+
+def _catch_up(store: Store, reconciler: LockedReconciler, done: Callable[[], None]) -> None:
+    """Have all sources read again in a thread of its own, and call `done` once the reconciler has their objects."""
+
+    def read() -> None:
+        while True:
+            try:
+                generation = store.reread(REREAD_SECONDS)
+                break
+            except TimeoutError:
+                continue  # the API server is away again
+        while reconciler.generation < generation:
+            reconciler.wait_for_batch(1.0)
+        done()
+
+    threading.Thread(target=read, name="catch-up", daemon=True).start()
 
 
 def _address_towards(server: str) -> str:
