@@ -42,16 +42,12 @@ def connection_scope(
         pod = engine.pod(key)
         if pod is not None:
             pods[key] = pod
-    policies: dict[Key, Policy] = {}
-    for name in {name for names in engine.isolating_policies(pods).values() for name in names}:
-        namespace, _, rest = name.partition("/")
-        policy = accepted.policies.get(Key(namespace, rest))
-        if policy is not None:
-            policies[policy.key] = policy
-    for key in {key for pod in pods for key in engine.promoted_policies(pod)}:
-        if key in accepted.policies:
-            policies[key] = accepted.policies[key]
-    return ConnectionScope(accepted, pods, policies, node_addresses)
+    names = {name.partition("/") for names in engine.isolating_policies(pods).values() for name in names}
+    concerned = {Key(namespace, rest) for namespace, _, rest in names}
+    concerned |= {promoted for pod in pods for promoted in engine.promoted_policies(pod)}
+    policies = {one: accepted.policies[one] for one in concerned if one in accepted.policies}
+    learned = {pod: accepted.learned[pod] for pod in pods if pod in accepted.learned}
+    return ConnectionScope(accepted, pods, policies, node_addresses, learned)
 
 
 def scoped_cluster(scope: ConnectionScope) -> Cluster:
