@@ -25,7 +25,6 @@ from flows.wire.matches import oxm_number
 from flows.wire.values import KEY_PREFIX
 
 PACKET_OUT = 13
-DNS_XID = Xid.DNS
 _PACKET_IN = struct.Struct("!IHBBQHH")
 _PACKET_OUT = struct.Struct("!BBHIIIH6x")
 _FIELD = struct.Struct("!I")
@@ -83,7 +82,7 @@ def release_message(packet: DnsPacket) -> bytes:
     length = _PACKET_OUT.size + len(body) + len(packet.frame)
     if length > _LONGEST:
         return b""
-    head = _PACKET_OUT.pack(OPENFLOW_VERSION, PACKET_OUT, length, DNS_XID, _NO_BUFFER, packet.in_port, len(body))
+    head = _PACKET_OUT.pack(OPENFLOW_VERSION, PACKET_OUT, length, Xid.DNS, _NO_BUFFER, packet.in_port, len(body))
     return head + body + packet.frame
 
 
@@ -94,7 +93,7 @@ def listening_message() -> bytes:
     body = encode_body(flow.cookie, flow.actions, flow.goto)
     length = _FLOW_MOD.size + len(match) + len(body.instructions)
     head = _FLOW_MOD.pack(
-        OPENFLOW_VERSION, MessageType.FLOW_MOD, length, DNS_XID, body.cookie, 0, LISTENING.number, 0, 0,
+        OPENFLOW_VERSION, MessageType.FLOW_MOD, length, Xid.DNS, body.cookie, 0, LISTENING.number, 0, 0,
         LISTENING_SECONDS, flow.priority, _NO_BUFFER, _ANY, _ANY, 0, 0,
     )  # fmt: skip
     return head + match + body.instructions

@@ -20,7 +20,6 @@ import struct
 from controller.openflow.xids import Xid
 from flows.openflow.group import NatTarget
 
-FLUSH_XID = Xid.FLUSH
 _VERSION, _EXPERIMENTER, _NICIRA, _CT_FLUSH, _UDP = 5, 4, 0x00002320, 32, 17
 _HEAD = struct.Struct("!BBHIIIB7x")
 _SHORT = struct.Struct("!HHH2x")
@@ -39,4 +38,4 @@ def flush_message(target: NatTarget) -> bytes:
         ends = _ADDRESS.pack(_SOURCE, 20, address.to_bytes(16, "big"))
         ends += _SHORT.pack(_SOURCE_PORT, _SHORT.size, target.port)
         body += _NESTED.pack(_REPLY_TUPLE, _NESTED.size + len(ends)) + ends
-    return _HEAD.pack(_VERSION, _EXPERIMENTER, _HEAD.size + len(body), FLUSH_XID, _NICIRA, _CT_FLUSH, _UDP) + body
+    return _HEAD.pack(_VERSION, _EXPERIMENTER, _HEAD.size + len(body), Xid.FLUSH, _NICIRA, _CT_FLUSH, _UDP) + body

@@ -23,7 +23,6 @@ from flows.pipeline.registers import COPIED_BYTES, OUTPUT_OFPORT, PROBED
 from flows.wire.actions import encode_actions
 from flows.wire.errors import CodecError
 
-LIVE_XID = Xid.LIVE
 _PACKET_OUT = struct.Struct("!BBHIIIH6x")
 _NO_BUFFER = 0xFFFFFFFF
 _OURS = cookie(CookieKind.PIPELINE)
@@ -60,7 +59,7 @@ def out_of_port(frame: bytes, port: int, in_port: int) -> bytes:
 def _message(frame: bytes, in_port: int, actions: tuple[Action, ...]) -> bytes:
     encoded = encode_actions(actions)
     length = _PACKET_OUT.size + len(encoded) + len(frame)
-    head = _PACKET_OUT.pack(OPENFLOW_VERSION, PACKET_OUT, length, LIVE_XID, _NO_BUFFER, in_port, len(encoded))
+    head = _PACKET_OUT.pack(OPENFLOW_VERSION, PACKET_OUT, length, Xid.LIVE, _NO_BUFFER, in_port, len(encoded))
     return head + encoded + frame
 
 

@@ -36,7 +36,6 @@ from flows.wire.errors import CodecError
 PACKET_OUT = 13
 PROBE_ANSWER_SECONDS = 1.0  # within which an answer counts
 MAX_UNANSWERED_PROBES = 3  # probes in a row without an answer, after which an address is removed
-PROBE_XID = Xid.PROBE
 
 _IPV4, _IPV6, _ARP = 0x0800, 0x86DD, 0x0806
 _ETHERNET = struct.Struct("!6s6sH")
@@ -241,4 +240,4 @@ class NodeProber:
         self._send_probe(address)
 
     def _send_probe(self, address: Net) -> None:
-        self._send(packet_out(probe_frame(address), PROBE_XID))
+        self._send(packet_out(probe_frame(address), Xid.PROBE))

@@ -24,10 +24,8 @@ from flows.wire.errors import CodecError
 _ROLE = struct.Struct("!I4xQ")  # role (and padding, or the reason), generation
 _NOCHANGE, _EQUAL, _PRIMARY, _SECONDARY = range(4)
 _UNDEFINED = (1 << 64) - 1  # the generation of a switch that has seen none
-# xids: of the question before SECONDARY, of SECONDARY, of PRIMARY, of the question after a refusal.
-_ASK_XID, _SECONDARY_XID, _PRIMARY_XID, _REFUSED_XID = ROLE_XIDS = (
-    Xid.ROLE_ASKED, Xid.ROLE_SECONDARY, Xid.ROLE_PRIMARY, Xid.ROLE_REFUSED,
-)  # fmt: skip
+# Of the question before SECONDARY, of SECONDARY, of PRIMARY, of the question after a refusal.
+_ROLE_XIDS = frozenset({Xid.ROLE_ASKED, Xid.ROLE_SECONDARY, Xid.ROLE_PRIMARY, Xid.ROLE_REFUSED})
 _MAX_ATTEMPTS = 10  # to become SECONDARY, of a switch whose generation changes each time
 _ERROR = struct.Struct("!HH")
 _ROLE_FAILED, _STALE = 11, 0
@@ -64,19 +62,19 @@ class RoleRequests:
         with self._lock:
             self._asked, self._attempts = generation, 0
         if generation is None:
-            self._put(_role_request(_ASK_XID, _NOCHANGE, 0))
+            self._put(_role_request(Xid.ROLE_ASKED, _NOCHANGE, 0))
         else:
-            self._put(_role_request(_PRIMARY_XID, _PRIMARY, generation))
+            self._put(_role_request(Xid.ROLE_PRIMARY, _PRIMARY, generation))
 
     def reply(self, xid: int, message: bytes) -> None:
         """A role reply. Raises CodecError."""
         role, generation = _read(message)
-        if xid == _ASK_XID:
+        if xid == Xid.ROLE_ASKED:
             self._newest = 0 if generation == _UNDEFINED else generation
-            self._put(_role_request(_SECONDARY_XID, _SECONDARY, self._newest))
-        elif xid == _REFUSED_XID and self._asked is not None:
+            self._put(_role_request(Xid.ROLE_SECONDARY, _SECONDARY, self._newest))
+        elif xid == Xid.ROLE_REFUSED and self._asked is not None:
             self._post(RoleRefused(self._dpid, self._session, self._asked, generation))
-        elif xid in (_SECONDARY_XID, _PRIMARY_XID):
+        elif xid in (Xid.ROLE_SECONDARY, Xid.ROLE_PRIMARY):
             self._report(role == _PRIMARY, generation)
 
     def status(self, message: bytes) -> None:
@@ -89,15 +87,15 @@ class RoleRequests:
         kind, code = _ERROR.unpack_from(message, OPENFLOW_HEADER.size) if len(message) >= 12 else (0, 0)
         if (kind, code) == (_BAD_REQUEST, _IS_SECONDARY) and self._primary:
             self._report(False, self._newest)
-        if xid not in ROLE_XIDS:
+        if xid not in _ROLE_XIDS:
             return False
         if (kind, code) != (_ROLE_FAILED, _STALE):
             return True  # the switch has no roles: it is asked again, and never becomes this replica's
-        if xid == _SECONDARY_XID and self._attempts < _MAX_ATTEMPTS:
+        if xid == Xid.ROLE_SECONDARY and self._attempts < _MAX_ATTEMPTS:
             self._attempts += 1
-            self._put(_role_request(_ASK_XID, _NOCHANGE, 0))
-        elif xid == _PRIMARY_XID:
-            self._put(_role_request(_REFUSED_XID, _NOCHANGE, 0))
+            self._put(_role_request(Xid.ROLE_ASKED, _NOCHANGE, 0))
+        elif xid == Xid.ROLE_PRIMARY:
+            self._put(_role_request(Xid.ROLE_REFUSED, _NOCHANGE, 0))
         return True
 
     def _report(self, primary: bool, generation: int) -> None:

@@ -41,12 +41,11 @@ from controller.openflow import group_messages, messages, meter_messages
 from controller.openflow.audit_copies import is_audit_copy
 from controller.openflow.audit_inbox import AuditInbox
 from controller.openflow.datapath_claims import PeerIdentity, peer_identity
-from controller.openflow.dns_packets import DNS_XID, is_dns_packet, read_dns_packet
+from controller.openflow.dns_packets import is_dns_packet, read_dns_packet
 from controller.openflow.flow_monitor import FlowMonitor
-from controller.openflow.flush_messages import FLUSH_XID
-from controller.openflow.live_copies import LIVE_XID, LiveCopies
+from controller.openflow.live_copies import LiveCopies
 from controller.openflow.messages import OPENFLOW_HEADER, OPENFLOW_VERSION, MessageType, MultipartKind
-from controller.openflow.node_probes import PROBE_XID, NodeProber
+from controller.openflow.node_probes import NodeProber
 from controller.openflow.os_ken_handlers import to_os_ken
 from controller.openflow.outbox import Outbox
 from controller.openflow.receiver import MessageHandler, Receiver
@@ -73,7 +72,6 @@ _FOR_OS_KEN = {
     CONFIG_DISPATCHER: {MessageType.FEATURES_REPLY},
 }
 # xids of a challenge's echo request, and of the flow monitor's request. os-ken's own xids count up from 1.
-_CHALLENGE_XID, _MONITOR_XID = Xid.CHALLENGE, Xid.MONITOR
 _BRIEF = 1.0  # seconds; a shorter session counts against its address
 _DUMP_REPLIES = frozenset({*meter_messages.MeterMultipart, group_messages.GROUP_DESCRIPTIONS})
 _numbers = itertools.count(1)
@@ -178,7 +176,7 @@ class SwitchSession(Datapath):  # type: ignore[misc]
             )
             self._monitor = FlowMonitor(self.id, self.number, self._post, self._clock)
             self._roles = RoleRequests(self.id, self.number, self._outbox.put, self._post, self._set_primary)
-            self._outbox.put(messages.flow_monitor_request(_MONITOR_XID))
+            self._outbox.put(messages.flow_monitor_request(Xid.MONITOR))
         super().set_state(state)
 
     def send(self, buf: bytes, close_socket: bool = False) -> bool:
@@ -225,7 +223,7 @@ class SwitchSession(Datapath):  # type: ignore[misc]
         if self._monitor is not None:
             self._monitor.paused = not primary
         request = messages.flow_monitor_request if primary else messages.end_flow_monitor_request
-        self._outbox.put(request(_MONITOR_XID))
+        self._outbox.put(request(Xid.MONITOR))
 
     def probe_node(self, addresses: tuple[Net, ...]) -> None:
         """Probe the node soon for addresses that it confirmed in an earlier session."""
@@ -240,7 +238,7 @@ class SwitchSession(Datapath):  # type: ignore[misc]
             if self._challenge_deadline is not None:
                 return
             self._challenge_deadline = self._clock() + self._limits.challenge
-        self._outbox.put(messages.echo_request_message(_CHALLENGE_XID))
+        self._outbox.put(messages.echo_request_message(Xid.CHALLENGE))
 
     def _shut_down(self) -> None:
         with contextlib.suppress(OSError):  # it may be closed already
@@ -368,7 +366,7 @@ class SwitchSession(Datapath):  # type: ignore[misc]
             to_os_ken(self, version, MessageType.MULTIPART_REPLY, xid, message[: OPENFLOW_HEADER.size + 8])
 
     def _echo_reply(self, xid: int) -> None:
-        if xid != _CHALLENGE_XID or self._challenge_deadline is None:
+        if xid != Xid.CHALLENGE or self._challenge_deadline is None:
             return
         self._challenge_deadline = None
         self.on_alive(self)
@@ -379,16 +377,16 @@ class SwitchSession(Datapath):  # type: ignore[misc]
             return
         if self._roles is not None and self._roles.error(xid, message):
             return
-        if xid in (PROBE_XID, DNS_XID):
+        if xid in (Xid.PROBE, Xid.DNS):
             return  # the node will not answer either; a pod asks again
-        if xid == LIVE_XID:
+        if xid == Xid.LIVE:
             self._live.refused(self.id, self.number, messages.error_text(message))
             return
-        if xid == FLUSH_XID:
+        if xid == Xid.FLUSH:
             words = f"the switch does not flush connections as Open vSwitch 3.1 does ({messages.error_text(message)})"
             self._post(FlushRefused(self.id, self.number, words))
             return
-        if xid == _MONITOR_XID:
+        if xid == Xid.MONITOR:
             words = messages.error_text(message)
             _LOG.info("the switch at %s does not report flow changes: %s", self.peer_address, words)
             return

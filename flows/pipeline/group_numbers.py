@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from flows.openflow.actions import Ct, Resubmit
 from flows.openflow.group import Group
-from flows.pipeline.tables import TABLES_BY_NUMBER, PipelineError, Table
+from flows.pipeline.table import Table
+from flows.pipeline.tables import TABLES_BY_NUMBER, PipelineError
 
 GROUP_PREFIX = 0x48
 _PREFIX_SHIFT = 24  # group ids have 32 bits, and those from 0xffffff01 on are reserved (OpenFlow 1.4.1, 7.2.1)

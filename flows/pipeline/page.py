@@ -6,7 +6,8 @@ import sys
 
 from flows.pipeline import cookies, registers
 from flows.pipeline.priorities import DECLARED_PRIORITIES, MISS
-from flows.pipeline.tables import TABLES, Table
+from flows.pipeline.table import Table
+from flows.pipeline.tables import TABLES
 
 PAGE_HEAD = f"""# The pipeline
 

@@ -9,7 +9,8 @@ from flows.openflow.flow import Flow
 from flows.openflow.match import FlowError, Match, Term, match
 from flows.pipeline import cookies
 from flows.pipeline.cookies import CookieKind
-from flows.pipeline.tables import Table, check_flow
+from flows.pipeline.table import Table
+from flows.pipeline.tables import check_flow
 
 
 class FlowSet:

@@ -56,7 +56,7 @@ from flows.pipeline.registers import (
     SctpAssociation,
     TierBit,
 )
-from flows.pipeline.tables import Table
+from flows.pipeline.table import Table
 from flows.policy import flow_limits
 from flows.policy.flow_limits import namespaces_over_limit
 from flows.policy.rule import STAGED, CompiledRule, Level, NodePolicy

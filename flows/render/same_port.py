@@ -22,7 +22,7 @@ from flows.pipeline.registers import (
     Interpretation,
     SctpAssociation,
 )
-from flows.pipeline.tables import Table
+from flows.pipeline.table import Table
 from flows.render.flow_set import FlowSet
 from flows.render.interpretations import MATCH_AGAIN, TRANSPORT_PORTS, whole_field
 from flows.render.terms import IP_FAMILIES, IS_NO_FRAGMENT, IS_SCTP, IS_UDP, IS_UNTRACKED, ct_state_term

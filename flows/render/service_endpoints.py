@@ -26,7 +26,7 @@ from flows.pipeline import priorities, tables
 from flows.pipeline.affinity import forget, remember, remembered
 from flows.pipeline.cookies import CookieKind, cookie
 from flows.pipeline.registers import ENDPOINT_INDEX, SERVICE_PORT, SERVICE_ZONE
-from flows.pipeline.tables import Table
+from flows.pipeline.table import Table
 from flows.render.flow_set import FlowSet
 from flows.render.terms import IP_FAMILIES
 from flows.services.choice import Target

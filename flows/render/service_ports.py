@@ -12,7 +12,7 @@ from flows.openflow.match import Term, in_range
 from flows.pipeline import priorities, tables
 from flows.pipeline.group_numbers import check_group, group_id
 from flows.pipeline.registers import BEHIND_NODE, LOOKED_UP, REFUSED, SOURCE_OFPORT, TO_OTHER_NODE
-from flows.pipeline.tables import Table
+from flows.pipeline.table import Table
 from flows.render.flow_set import FlowSet
 from flows.render.service_endpoints import render_endpoints, to_endpoints, translate
 from flows.render.service_fragments import TRANSLATED_ONCE

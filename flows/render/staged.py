@@ -41,6 +41,7 @@ from flows.pipeline.registers import (
     StagedBit,
     StagedChange,
 )
+from flows.pipeline.table import Table
 from flows.render.flow_set import FlowSet
 from flows.render.interpretations import OPENING, REPLYING, interpreted
 from flows.render.rules import STAGED_STAGES
@@ -126,7 +127,7 @@ def _count_allowed(flows: FlowSet) -> None:
         flows.add(table, priorities.DEFAULT_STAGED, not_noted, _counted([change], table))
 
 
-def _counted(changes: list[StagedChange], back: tables.Table) -> list[Action]:
+def _counted(changes: list[StagedChange], back: Table) -> list[Action]:
     """Count these changes, once for each packet, and go on in table `back`."""
     actions: list[Action] = [Load(STAGED_COUNTED, 1)]
     for change in changes:
