@@ -26,7 +26,12 @@ def remove(table: str) -> str:
 
 def underlay_table(interface: str) -> str:
     """Every packet of the underlay interface goes through the cable to the bridge, and back; the machine's own network
-    stack sees it on the bridge's port only. `node.host_underlay` says why."""
+    stack sees it on the bridge's port only. `node.host_underlay` says why.
+
+    At the cable's end on the bridge the userspace datapath reads copies, and the stack would take the packets as well:
+    it would answer ARP with that end's own address, and take datagrams to all twice. The datapath reads before this
+    hook (packet(7) sockets stand before it in the kernel's netif_receive_skb).
+    """
     ways = {"to_switch": (interface, CABLE[0]), "from_switch": (CABLE[0], interface)}
     chains = "".join(
         f"    chain {name} {{\n"
@@ -34,6 +39,11 @@ def underlay_table(interface: str) -> str:
         f'        fwd to "{there}"\n'
         f"    }}\n"
         for name, (here, there) in ways.items()
+    )
+    chains += (
+        "    chain not_to_node {\n"
+        f'        type filter hook ingress device "{CABLE[1]}" priority 0; policy drop;\n'
+        "    }\n"
     )
     return f"{remove(UNDERLAY_TABLE)}table {UNDERLAY_TABLE} {{\n{chains}}}\n"
 
