@@ -44,6 +44,7 @@ from controller.http.requests import (
 )
 from controller.status.detail_model import (
     BadQuestion,
+    ConditionsPart,
     DetailedStatusApi,
     Live,
     PodDetail,
@@ -65,6 +66,7 @@ DEFAULT_WAIT = 30.0
 MISSING_HEADER = "Headgate-Missing"  # header of /flows: a JSON list of switches that did not answer, and why
 MAX_MISSING_BYTES = 4096  # bytes
 WAIT_JSON = TypeAdapter(WaitResult)
+CONDITIONS_JSON = TypeAdapter(ConditionsPart)
 FLOWS_JSON = TypeAdapter(list[FlowView])
 POD_JSON = TypeAdapter(PodDetail)
 POLICY_JSON = TypeAdapter(PolicyDetail)
@@ -120,6 +122,7 @@ class Application:
                 ("source", "destination", "port", "version", "deliver"),
                 acts=True,
             ),
+            "/conditions": HttpPage(self._conditions, threading.BoundedSemaphore(4)),
             "/cluster": HttpPage(self._cluster, threading.BoundedSemaphore(2)),
             "/verify": HttpPage(self._verify, threading.BoundedSemaphore(1), parameters=("node", "count", "seed")),
             "/support": HttpPage(self._support, threading.BoundedSemaphore(2)),
@@ -194,6 +197,9 @@ class Application:
     def _wait(self, parameters: Mapping[str, str]) -> Response:
         found = self._api.wait(_timeout(parameters.get("timeout")), _is_local(parameters))
         return json_bytes(WAIT_JSON.dump_json(found))
+
+    def _conditions(self, _: Mapping[str, str]) -> Response:
+        return json_bytes(CONDITIONS_JSON.dump_json(self._api.conditions()))
 
     def _flows(self, parameters: Mapping[str, str]) -> Response:
         pod, policy = (_namespaced(parameters, name) for name in ("pod", "policy"))

@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from controller.base.hub import offload
 from controller.config.addresses import parse_host_port
 from controller.replicas.member import ReplicaMember
+from controller.status.detail_model import ConditionsPart
 from controller.status.merged import NO_OWNER, merge_status, merge_waits
 from controller.status.model import ReplicaView, StatusView, WaitResult
 
@@ -28,6 +29,7 @@ ASK_POLL_SECONDS = 0.02
 MAX_ANSWER_BYTES = 256 << 20
 _STATUS = TypeAdapter(StatusView)
 _WAIT = TypeAdapter(WaitResult)
+_CONDITIONS = TypeAdapter(ConditionsPart)
 
 
 class Fleet:
@@ -93,6 +95,23 @@ class Fleet:
             for name, found in others.items()
         }
         return merge_status(own, checked)
+
+    def conditions(self) -> dict[str, ConditionsPart]:
+        """What the other members say of policies of the whole cluster, without those that do not answer."""
+        found = self._ask("/conditions", _CONDITIONS.validate_json, ANSWER_SECONDS).items()
+        return {name: one for name, one in found if isinstance(one, ConditionsPart) and one.replica == name}
+
+    @property
+    def speaks(self) -> bool:
+        """Whether this replica is the one that reports to the API server for all: several would contradict each other.
+
+        One that cannot read the Leases does not know whether another one is chosen now.
+        """
+        member = self._member
+        if member.alone:
+            return True
+        view = member.view
+        return not member.reason and view is not None and view.has(member.me) and view.owner("") == member.me.name
 
     def wait(self, timeout: float, own: Callable[[], WaitResult], own_status: Callable[[], StatusView]) -> WaitResult:
         """Wait for all replicas at a time; `own` waits for this one, `own_status` is its part of the status.

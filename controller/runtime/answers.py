@@ -25,7 +25,7 @@ from controller.runtime.verification import Verification
 from controller.runtime.wait import RealizationWait
 from controller.sources.store import Store
 from controller.status.cluster_model import cluster_json
-from controller.status.detail_model import Live, PodDetail, PolicyDetail, SupportView, UnknownObject
+from controller.status.detail_model import ConditionsPart, Live, PodDetail, PolicyDetail, SupportView, UnknownObject
 from controller.status.details import parse_key, pod_bridges, pod_detail, policy_bridges, policy_detail
 from controller.status.model import (
     FlowsAnswer,
@@ -36,6 +36,7 @@ from controller.status.model import (
     TlsView,
     WaitResult,
 )
+from controller.status.policy_conditions import conditions_part
 from controller.status.verify_model import VerifyView
 from controller.tls.credentials import Credentials
 from flows.bridge.network import NetworkOptions
@@ -159,6 +160,11 @@ class Answers:
         if local or self._fleet is None or not self._fleet.name:
             return self._realization.wait(timeout)
         return self._fleet.wait(timeout, lambda: self._realization.wait(timeout), self._own_status)
+
+    def conditions(self) -> ConditionsPart:
+        """What this replica says of policies of the whole cluster, to the one that writes their conditions."""
+        name = self._fleet.name if self._fleet is not None else ""
+        return self._reconciler.read(lambda reconciler, _: conditions_part(reconciler, name))
 
     def flows(self, node: str | None) -> FlowsAnswer:
         """The flows now on the switches of `node`, or of all nodes.

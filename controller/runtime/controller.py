@@ -38,7 +38,8 @@ from controller.runtime.locked_reconciler import LockedReconciler
 from controller.runtime.loop import EventLoop
 from controller.runtime.page import Page
 from controller.runtime.page_feed import PageFeed
-from controller.runtime.replica import Spokesman, make_member, set_replica_gauges
+from controller.runtime.replica import make_member, set_replica_gauges
+from controller.runtime.spokesman import Spokesman
 from controller.runtime.status_cache import StatusCache
 from controller.runtime.wait import RealizationWait
 from controller.sources.folder.source import ManifestFolder
@@ -80,16 +81,15 @@ class Controller:
         )
         event_log = EventLog(reconciler, metered=bool(config.rates.metered))
         self.reconciler = LockedReconciler(reconciler)
-        self._spokesman = Spokesman()
         self._member = make_member(config, events.post, self.reconciler, self._ovsdb, self.openflow, self._store)
-        self._spokesman.member = self._member
+        fleet = Fleet(self._member) if self._member is not None else None
+        self._spokesman = Spokesman(fleet, self.reconciler, kubernetes.conditions.report if kubernetes else None)
         self._status = StatusCache(
             self.reconciler,
             self.metrics,
             count_policy_problems=lambda: len(event_log.policy_problems),
             set_other_gauges=self._set_source_gauges,
             away_reasons=self._ovsdb.away,
-            report_conditions=self._spokesman.reporting(kubernetes.conditions.report) if kubernetes else None,
         )
         syslog = syslog_address(config.audit_syslog) if config.audit_syslog else None
         self._audit_writers = AuditWriters(config.audit_file, config.audit_file_bytes, syslog)
@@ -104,7 +104,7 @@ class Controller:
             event_counters=EventCounters(self.metrics),
             status=self._status,
             report_policies=(
-                self._spokesman.reporting(kubernetes.events.report) if kubernetes else lambda problems: None
+                self._spokesman.reporting(kubernetes.events.report, {}) if kubernetes else lambda problems: None
             ),
         )
         dumps = FlowDumps(self.reconciler, events)
@@ -127,7 +127,7 @@ class Controller:
             ),
             dumps=dumps,
             audit=AuditAnswers(audit_log, self.reconciler, self.metrics),
-            fleet=Fleet(self._member) if self._member is not None else None,
+            fleet=fleet,
         )
         self._feed = PageFeed(self._status)
         self.page = Page(
@@ -174,6 +174,7 @@ class Controller:
             raise StartError(reason_of(error)) from error
         self._loop.start()
         self._status.start()
+        self._spokesman.start()
         self._feed.start()
         self._audit_writers.start()
         self._audit.start()
@@ -186,6 +187,7 @@ class Controller:
         self._feed.stop()
         self._audit.stop()
         self._audit_writers.stop()
+        self._spokesman.stop()
         self._status.stop()
         self._loop.stop()
         self._store.stop()
@@ -202,5 +204,4 @@ class Controller:
             age = None if source.current_at is None else now - source.current_at
             self.metrics.source(source.name, source.synced, source.problems, age)
         if self._member is not None:
-            self._spokesman.look()
             set_replica_gauges(self.metrics, self._member, self.reconciler)

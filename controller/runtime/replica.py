@@ -8,7 +8,6 @@ import time
 import uuid
 from collections.abc import Callable
 from functools import partial
-from typing import TypeVar
 from urllib.parse import urlsplit
 
 from controller.base.errors import StartError
@@ -28,7 +27,6 @@ from controller.runtime.locked_reconciler import LockedReconciler
 from controller.sources.source import SourceError
 from controller.sources.store import Store
 
-T = TypeVar("T")
 _WILDCARDS = ("0.0.0.0", "::")
 REREAD_SECONDS = 10.0  # for one attempt to read all objects anew
 
@@ -100,46 +98,6 @@ def _address_towards(server: str) -> str:
             return str(probe.getsockname()[0])
     except OSError:
         return "127.0.0.1" if is_loopback(host) else socket.gethostname()
-
-
-class Spokesman:
-    """Reports to the API server what one replica says for all: several would contradict each other.
-
-    What was reported meanwhile is kept, and reported when this replica becomes the one. Thread-safe.
-    """
-
-    def __init__(self) -> None:
-        self.member: ReplicaMember | None = None
-        self._speaks = True
-        self._lock = threading.Lock()
-        self._kept: dict[object, Callable[[], None]] = {}
-
-    def reporting(self, report: Callable[[T], None]) -> Callable[[T], None]:
-        """`report`, where this replica speaks."""
-
-        def take(found: T) -> None:
-            with self._lock:
-                self._kept[report] = partial(report, found)
-            if self._speaks:
-                report(found)
-
-        return take
-
-    def look(self) -> None:
-        """Find out whether this replica speaks; called now and then."""
-        before, self._speaks = self._speaks, self._is_chosen()
-        if self._speaks and not before:
-            with self._lock:
-                kept = list(self._kept.values())
-            for report in kept:
-                report()
-
-    def _is_chosen(self) -> bool:
-        member = self.member
-        if member is None or member.alone:
-            return True
-        view = member.view
-        return view is not None and view.has(member.me) and view.owner("") == member.me.name
 
 
 def set_replica_gauges(metrics: Metrics, member: ReplicaMember, reconciler: LockedReconciler) -> None:

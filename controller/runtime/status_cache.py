@@ -17,11 +17,9 @@ from controller.base.threads import log_ended_threads, watched
 from controller.metrics.gauges import Gauges
 from controller.metrics.registry import Metrics
 from controller.reconcile.events import BundleDone, BundleFailed, Event, FlowsDumped, SwitchDown, SwitchUp
-from controller.status.incremental import READ_TIMEOUT_SECONDS, IncrementalViews, ReconcilerAccess
+from controller.status.incremental import IncrementalViews, ReconcilerAccess
 from controller.status.model import NodeView, PodView, PolicyView, ProblemView, SwitchView
-from controller.status.policy_conditions import ConditionReader, PolicyConditions
 from flows.bridge.claim_contest import BridgeName
-from flows.cluster.model import Key
 
 log = logging.getLogger(__name__)
 
@@ -54,8 +52,7 @@ class StatusCache:
     """Caches the status, and sets the gauges.
 
     `count_policy_problems` and `away_reasons` are for the gauges (see `metrics.gauges`); `set_other_gauges` sets those
-    that do not come from the reconciler. `report_conditions` is called with the conditions that policies of the whole
-    cluster should have, whenever they may have changed.
+    that do not come from the reconciler.
     """
 
     def __init__(
@@ -65,12 +62,8 @@ class StatusCache:
         count_policy_problems: Callable[[], int],
         set_other_gauges: Callable[[], None] = lambda: None,
         away_reasons: Callable[[], Mapping[BridgeName, str]] = dict,
-        report_conditions: Callable[[Mapping[Key, PolicyConditions]], None] | None = None,
     ) -> None:
         self._reconciler = reconciler
-        self._report_conditions = report_conditions
-        self._conditions = ConditionReader()
-        self._reported: Mapping[Key, PolicyConditions] | None = None
         self._views = IncrementalViews(reconciler)
         self._gauges = Gauges(reconciler, self._views, metrics, count_policy_problems, away_reasons)
         self._set_other_gauges = set_other_gauges
@@ -163,9 +156,4 @@ class StatusCache:
     def _set_gauges(self) -> None:
         self._gauges.set()
         self._set_other_gauges()
-        if self._report_conditions is not None:
-            found = self._reconciler.read(lambda reconciler, _: self._conditions.read(reconciler), READ_TIMEOUT_SECONDS)
-            if found is not self._reported:
-                self._report_conditions(found)
-                self._reported = found
         log_ended_threads()

@@ -6,6 +6,7 @@ The rules of `model` hold here too. The answer of `/explain` is `flows.explain.m
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -193,6 +194,23 @@ class Live(enum.StrEnum):
     DELIVER = "deliver"
 
 
+@dataclass(frozen=True, slots=True)
+class PolicyPart:
+    """What a replica says of one policy: the generation that it has read, and where that is not realized."""
+
+    generation: int
+    pending: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionsPart:
+    """What a replica says of its own: the datapath ids of the switches that it serves, and all policies by name."""
+
+    replica: str
+    switches: tuple[str, ...]
+    policies: Mapping[str, PolicyPart]
+
+
 class DetailedStatusApi(StatusApi, Protocol):
     """A StatusApi with details of single objects. Any thread may call every method, several at a time."""
 
@@ -221,6 +239,9 @@ class DetailedStatusApi(StatusApi, Protocol):
 
     def policy(self, key: str) -> PolicyDetail:
         """Everything about a policy. Raises UnknownObject."""
+
+    def conditions(self) -> ConditionsPart:
+        """What this replica says of policies of the whole cluster, to the one that writes their conditions."""
 
     def cluster(self) -> bytes:
         """The effective cluster as `cluster_model` encodes it."""

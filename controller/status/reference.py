@@ -5,6 +5,7 @@ Must not live here: anything kept between two calls.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import chain
 
 from controller.reconcile.name_problems import name_problems
@@ -16,6 +17,7 @@ from controller.status.pod_views import pods_on, pods_without_port
 from controller.status.policy_views import cluster_policy_view, policy_view, what_is_left_out
 from controller.status.problem_views import flush_problems, foreign_flow_problems, unknown_switches
 from controller.status.switch_views import ports_of, switch_view, unrealized_bridges
+from flows.bridge.claim_contest import BridgeName
 from flows.cluster.model import Key
 
 
@@ -62,9 +64,14 @@ def policy_views(reconciler: Reconciler) -> tuple[PolicyView, ...]:
 
 def pods_on_unrealized_bridges(reconciler: Reconciler) -> dict[int, str]:
     """The pods on bridges that do not have all desired flows yet, by number, and the node of each."""
+    return pods_on_bridges(reconciler, unrealized_bridges(reconciler))
+
+
+def pods_on_bridges(reconciler: Reconciler, names: Iterable[BridgeName]) -> dict[int, str]:
+    """The pods on these bridges, by number, and the node of each."""
     number = reconciler.world.pod_numbers
     found: dict[int, str] = {}
-    for name in unrealized_bridges(reconciler):
+    for name in names:
         node = reconciler.world.bridges[name].node
         pods = (number.get(a.pod) for a in reconciler.world.binding(name).binding.pods)
         found.update((n, node) for n in pods if n is not None)

@@ -246,7 +246,8 @@ class ClusterPolicy(NamedTuple):
     """A ClusterNetworkPolicy, or a policy of an older version of its API as one.
 
     `key` has no namespace. `kind` is that of the object. `tier` is Admin or Baseline. Lower priorities come first; of
-    equal ones, that with the smaller name. `errors` and `audit` as in Policy.
+    equal ones, that with the smaller name. `errors` and `audit` as in Policy. `generation` is the object's, which the
+    API server raises with each change of the spec; 0 where it has none.
     """
 
     key: Key
@@ -258,6 +259,7 @@ class ClusterPolicy(NamedTuple):
     egress: tuple[ClusterRule, ...] = ()
     errors: tuple[str, ...] = ()
     audit: AuditMode = AuditMode.OFF
+    generation: int = 0
 
     def rules(self, direction: Direction) -> tuple[ClusterRule, ...]:
         """The rules of a direction, the first of which to match decides."""

@@ -15,6 +15,7 @@ from flows.parse.cluster_network_policy import (
     MAX_PRIORITY,
     Dialect,
     cluster_policy,
+    generation_at,
     priority_at,
     spec_at,
 )
@@ -42,24 +43,27 @@ _PORT = frozenset({"portNumber", "namedPort", "portRange"})
 def parse_admin_policy(untrusted: object, errors: Errors) -> ClusterPolicy:
     """An AdminNetworkPolicy. Errors are as with `parse_cluster_policy`. Raises ParseError."""
     whole = require_object(untrusted, ADMIN_POLICY)
-    _, name = cluster_name(whole, ADMIN_POLICY)
+    metadata, name = cluster_name(whole, ADMIN_POLICY)
     found: Errors = []
     spec = spec_at(whole, _SPEC | {"priority"}, found)
     place = Tier.ADMIN, priority_at(spec, found)
     key = Key("", f"{ADMIN_POLICY.lower()}:{name}")
-    return cluster_policy(key, ADMIN_POLICY, place, spec, _DIALECT, found, errors)
+    policy = cluster_policy(key, ADMIN_POLICY, place, spec, _DIALECT, found, errors)
+    return policy._replace(generation=generation_at(metadata))
 
 
 def parse_baseline_policy(untrusted: object, errors: Errors) -> ClusterPolicy:
     """The BaselineAdminNetworkPolicy. Errors are as with `parse_cluster_policy`. Raises ParseError."""
     whole = require_object(untrusted, BASELINE_POLICY)
-    _, name = cluster_name(whole, BASELINE_POLICY)
+    metadata, name = cluster_name(whole, BASELINE_POLICY)
     found: Errors = []
     if name != BASELINE_NAME:
         found.append(FieldError("metadata.name", f"must be {BASELINE_NAME}: a cluster has one {BASELINE_POLICY}"))
     spec = spec_at(whole, _SPEC, found)
     key = Key("", f"{BASELINE_POLICY.lower()}:{name}")
-    return cluster_policy(key, BASELINE_POLICY, (Tier.BASELINE, MAX_PRIORITY + 1), spec, _DIALECT, found, errors)
+    place = Tier.BASELINE, MAX_PRIORITY + 1
+    policy = cluster_policy(key, BASELINE_POLICY, place, spec, _DIALECT, found, errors)
+    return policy._replace(generation=generation_at(metadata))
 
 
 def _port(fields: JsonObject, path: str, errors: Errors) -> tuple[PortSpec, ...]:

@@ -93,8 +93,15 @@ def parse_cluster_policy(untrusted: object, errors: Errors) -> ClusterPolicy:
         found.append(FieldError("spec.tier", reason))
     priority = priority_at(spec, found)
     policy = cluster_policy(Key("", name), CLUSTER_NETWORK_POLICY, (tier, priority), spec, _DIALECT, found, errors)
+    policy = policy._replace(generation=generation_at(metadata))
     audit = audit_at(metadata, errors)
     return policy if audit is None else policy._replace(audit=audit)
+
+
+def generation_at(metadata: JsonObject) -> int:
+    """The number that the API server gives each state of the spec; 0 where there is none."""
+    value = metadata.get("generation")
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
 
 
 def spec_at(whole: JsonObject, known: frozenset[str], errors: Errors) -> JsonObject:

@@ -126,6 +126,8 @@ class ConditionWriter:
         path = f"/apis/{policy.version}/{policy.kind.lower().removesuffix('y')}ies/{policy.name}"
         there = self._api.get(path, {})
         metadata, status = there.get("metadata") or {}, there.get("status") or {}
+        if wanted.generation and metadata.get("generation") != wanted.generation:
+            return  # it was changed since: nothing is known of what it is now
         before = {one.get("type"): one for one in status.get("conditions") or () if isinstance(one, dict)}
         after = [_condition(one, before.get(one["type"]), metadata.get("generation")) for one in _conditions(wanted)]
         if all(one == before.get(one["type"]) for one in after):

@@ -16,11 +16,24 @@ from tests.helpers.controller.replicas import Replica, logs, until_divided
 from tests.helpers.controller.tcp_proxy import Proxy
 from tests.helpers.ovs.flow_dumps import without_cache_mark
 from tests.helpers.ovs.node import Node
+from tests.helpers.paths import ROOT
 from tests.helpers.waiting import until
 
 pytestmark = [pytest.mark.process, pytest.mark.switch]
 NODES = {"n0", "n1", "n2"}
 LEASE_SECONDS = 4.0
+CLUSTER_POLICY_CRD = ROOT / "tests/helpers/api_server/crds/clusternetworkpolicies.yaml"
+CLUSTER_POLICY: dict[str, Any] = {
+    "apiVersion": "policy.networking.k8s.io/v1beta1",
+    "kind": "ClusterNetworkPolicy",
+    "metadata": {"name": "deny"},
+    "spec": {
+        "tier": "Admin",
+        "priority": 3,
+        "subject": {"namespaces": {}},
+        "ingress": [{"action": "Deny", "from": [{"namespaces": {}}]}],
+    },
+}
 
 
 @dataclass
@@ -110,6 +123,7 @@ def fleet(api: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         for node in nodes.values():
             node.stop()
         api.kubectl("delete", "--all", "--ignore-not-found", "leases", "-n", "headgate")
+        api.try_kubectl("delete", "--ignore-not-found", "-f", str(CLUSTER_POLICY_CRD))
         api.kubectl("delete", "node,pod", "--all", "--grace-period=0", "--force", "-n", "default")
 
 
@@ -196,6 +210,37 @@ def test_a_rolling_restart_changes_no_flow_and_hands_over_at_once(fleet: Fleet) 
         one.start()
         fleet.all_back()
     assert fleet.flows() == before
+
+
+def realized(fleet: Fleet) -> tuple[str, str, int]:
+    """Status, message and generation of the policy's condition."""
+    found = fleet.api.get("clusternetworkpolicy", "deny").get("status", {}).get("conditions") or []
+    one: dict[str, Any] = next((one for one in found if one["type"] == "Realized"), {})
+    return one.get("status", ""), one.get("message", ""), one.get("observedGeneration", 0)
+
+
+@pytest.mark.slow
+def test_a_policy_is_realized_only_where_all_replicas_say_so(fleet: Fleet) -> None:
+    """Whoever writes its condition: the switches of the others count, too."""
+    fleet.api.kubectl("apply", "--server-side", "-f", str(CLUSTER_POLICY_CRD))
+    fleet.api.kubectl("wait", "--for=condition=Established", "--timeout=60s", "-f", str(CLUSTER_POLICY_CRD))
+    for number, node in enumerate(sorted(NODES), 5):
+        fleet.pod(f"p{number}", node)
+    fleet.api.apply([CLUSTER_POLICY])
+    until(lambda: realized(fleet) == ("True", "", 1), lambda: logs(fleet.replicas))
+    assert len(set(fleet.owners().values())) > 1
+    for node, switch in fleet.nodes.items():
+        switch.kill_switch()
+        until(lambda node=node: realized(fleet) == ("False", f"not yet realized on {node}", 1))  # type: ignore[misc]
+        switch.start_switch()
+        until(lambda: realized(fleet)[0] == "True", lambda: logs(fleet.replicas))
+    victim = fleet.owner("n0")
+    victim.send(signal.SIGSTOP)  # it is unknown whether n0 has what it did not have before, until another one serves it
+    fleet.api.apply([{**CLUSTER_POLICY, "spec": {**CLUSTER_POLICY["spec"], "priority": 7}}])
+    until(lambda: realized(fleet)[::2] == ("True", 2), lambda: logs(fleet.replicas))
+    assert "n0" in {node for one in fleet.others(victim) for node in one.primary()}
+    victim.send(signal.SIGCONT)
+    fleet.all_back()
 
 
 def test_metrics_say_who_serves_what(fleet: Fleet) -> None:

@@ -11,6 +11,7 @@ from controller.status.cluster_model import cluster_json
 from controller.status.detail_model import (
     BadQuestion,
     BridgeRecord,
+    ConditionsPart,
     InterfaceRecord,
     IsolationView,
     Live,
@@ -213,6 +214,9 @@ class FakeViews:
         if self.walk is None or not switches:
             return found
         return replace(found, connections=tuple(replace(one, switches=self.walk) for one in found.connections))
+
+    def conditions(self) -> ConditionsPart:
+        return ConditionsPart("", (), {})
 
     def cluster(self) -> bytes:
         return cluster_json(self.snapshot, (), FLAT_NETWORK)
