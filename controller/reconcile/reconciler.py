@@ -23,6 +23,7 @@ from controller.reconcile.away_ovsdbs import AwayOvsdbs
 from controller.reconcile.cache_marks import CacheMarks, MarkLedger
 from controller.reconcile.commands import Command, ForgetOvsdb, ProbeNode, ServePeer, SetNetwork
 from controller.reconcile.contained_errors import ALL_EVENTS, THE_CLUSTER, ContainedErrors, event_subject
+from controller.reconcile.contained_problems import contained_problems
 from controller.reconcile.due_times import DueTimes
 from controller.reconcile.events import (
     BridgeChanged,
@@ -52,6 +53,7 @@ from controller.reconcile.gone_pods import GonePods
 from controller.reconcile.held_answers import HeldAnswers
 from controller.reconcile.meters import MeterLedger
 from controller.reconcile.network_settings import NetworkSettings
+from controller.reconcile.plan_delivery import PlanDelivery
 from controller.reconcile.port_marking import PortMarker
 from controller.reconcile.port_marks import PortLedger
 from controller.reconcile.problem import Problem
@@ -62,11 +64,8 @@ from flows.bridge.claim_contest import BridgeName
 from flows.bridge.network import FLAT_NETWORK, NetworkOptions
 from flows.cluster.model import AuditMode
 from flows.pipeline.pod_limits import NO_RATES, Rates
-from flows.plan.bridge_plans import ChangedFlows
 from flows.plan.rejected_objects import describe_error
 from flows.plan.world import World
-from flows.render.cache_marks import mark_use
-from flows.services.frontends import object_of
 
 # When plans are updated again, although nothing changed, after no plan could be updated at all.
 REPLAN_SECONDS = 5.0
@@ -116,7 +115,9 @@ class Reconciler:
         self._marker = PortMarker(self.world, self.ports, self.contained_errors, self.roles.serves)
         self._stale = False  # the world has changed since the plans were updated
         self._replan_at: float | None = None
-        self._serving: dict[BridgeName, int] = {}  # bridges whose switches have desired flows, with the datapath id
+        self._delivery = PlanDelivery(
+            self.world, self.roles, self.held_answers, self._marker, self._active_switch, self._let_go
+        )
         self._active: set[int] = set()  # switches to ask for commands
         self._due_times = DueTimes()
         self._other_commands: list[ForgetOvsdb | ProbeNode | SetNetwork] = []
@@ -229,7 +230,7 @@ class Reconciler:
         for switch in self.switches.values():
             switch.start_over()
         self._active.update(self.switches)
-        self._serving.clear()
+        self._delivery.start_over()
         try:
             self.world.start_over()
         except Exception as error:  # noqa: BLE001 - then there are no plans, and nothing is sent
@@ -384,6 +385,10 @@ class Reconciler:
             )
         return self.switches[dpid]
 
+    def _active_switch(self, dpid: int) -> Switch:
+        self._active.add(dpid)
+        return self._switch(dpid)
+
     def _set_session(self, event: SwitchUp | SwitchDown, now: float) -> None:
         self.world.owners.set_session(event.dpid, event.peer if isinstance(event, SwitchUp) else None, now)
         self._stale = True
@@ -392,6 +397,14 @@ class Reconciler:
             self.roles.set_served(event.dpid, self.bridge_of(event.dpid))
         else:
             self.roles.on_session_end(event.dpid, event.session)
+
+    def _let_go(self, dpid: int) -> None:
+        """A switch serves its bridge no more."""
+        if dpid in self.switches:
+            self._active.add(dpid)
+            self.switches[dpid].release("")
+            self.held_answers.set_listening(dpid, False)
+            self._drop_unused(dpid)
 
     def _drop_unused(self, dpid: int) -> None:
         """Forget a switch without a session that is no served bridge's."""
@@ -423,43 +436,7 @@ class Reconciler:
             self.contained_errors.clear(THE_CLUSTER)
         replanned = self.world.take_replanned() | changed.keys()
         self._other_commands += self._networks.commands(replanned)
-        for name in replanned & self._serving.keys():
-            if self._dpid_of(name) != self._serving[name]:
-                self._release(name)
-        for name in sorted(replanned):
-            dpid = self._dpid_of(name)
-            if dpid is not None:
-                self.roles.set_served(dpid, name)
-                self._serving[name] = dpid
-                self._set_desired(dpid, name, changed)
-
-    def _release(self, name: BridgeName) -> None:
-        """A bridge is not served by its switch any more. `_set_desired` follows if another bridge is."""
-        dpid = self._serving.pop(name)
-        self.roles.set_served(dpid, self.bridge_of(dpid))
-        if dpid in self.switches:
-            self._active.add(dpid)
-            self.switches[dpid].release("")
-            self.held_answers.set_listening(dpid, False)
-            self._drop_unused(dpid)
-
-    def _set_desired(self, dpid: int, name: BridgeName, changed: ChangedFlows) -> None:
-        switch = self._switch(dpid)
-        self._active.add(dpid)
-        self._marker.note([name])
-        plan = self.world.plan_of(name)
-        bridge = self.world.bridges[name]
-        switch.cache_marks.use = mark_use(bridge.datapath_type, bridge.ovs_version)
-        if plan is None:
-            self.held_answers.set_listening(dpid, False)
-        if plan is None and not self.roles.plans(name) and switch.desired_revision < 0:
-            return  # another replica plans it, and did before
-        if plan is None:
-            switch.release("")
-        elif switch.desired is not plan.flows or name in changed:
-            self.held_answers.set_listening(dpid, bool(plan.answers.ports))
-            switch.set_groups(plan.groups.desired, plan.groups.take())
-            switch.set_desired(plan.flows, changed.get(name, {}), self.revision)
+        self._delivery.deliver(replanned, changed, self.revision)
 
     # -- questions ---------------------------------------------------------------------------------------------------
 
@@ -469,13 +446,8 @@ class Reconciler:
 
     def switch_of(self, name: BridgeName) -> Switch | None:
         """The switch of a served bridge; None for a bridge that is not served or has never had a session."""
-        dpid = self._dpid_of(name)
+        dpid = self.world.served_dpid(name)
         return self.switches.get(dpid) if dpid is not None else None
-
-    def _dpid_of(self, name: BridgeName) -> int | None:
-        """The datapath id of a served bridge."""
-        bridge = self.world.bridges.get(name)
-        return bridge.dpid if bridge is not None and self.bridge_of(bridge.dpid) == name else None
 
     def is_synced(self, ovsdb: str) -> bool:
         """Whether an OVSDB has been read."""
@@ -504,15 +476,5 @@ class Reconciler:
                 yield Problem(name, "", "", reason)
 
     def contained_problems(self) -> Iterator[Problem]:
-        """Objects that are left out, ports whose packets are dropped, and bridges whose flows stay as they are, because
-        handling them raised."""
-        for (kind, key), reason in self.world.rejected.reasons.items():
-            yield Problem("the controller", f"{kind} {key}", "", reason)
-        for policy, place, reason in self.world.rule_errors():
-            yield Problem("the controller", f"NetworkPolicy {policy}", place, reason)
-        for served, reason in self.world.refused_service_ports():
-            yield Problem("the controller", object_of(served.service.key), f"port {served.port.number}", reason)
-        for name, failure in self.world.failures.items():
-            yield Problem(f"bridge {name[1]} at {name[0]}", "", "", failure.reason)
-        for subject, reason in self.contained_errors.reasons.items():
-            yield Problem("the controller", subject, "", f"handling it failed: {reason}")
+        """What is left out because handling it raised."""
+        return contained_problems(self.world, self.contained_errors)

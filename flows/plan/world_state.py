@@ -266,6 +266,11 @@ class WorldState:
         """Why a bridge is not served; "" for one that is."""
         return self.owners.refusal(name)
 
+    def served_dpid(self, name: BridgeName) -> int | None:
+        """The datapath id of a served bridge; None where it is not served."""
+        bridge = self.bridges.get(name)
+        return bridge.dpid if bridge is not None and self.owners.served(bridge.dpid) == name else None
+
     def why_no_node(self, bridge: BridgeState) -> str:
         """Why a bridge is not matched to a node; "" for one that is."""
         return self.nodes.why_no_node(bridge)
