@@ -135,10 +135,26 @@ holds for some of the pods, or on some of the ports. Not shown are a pod and its
 no NetworkPolicy parts, and pods on the host's network, which are part of their nodes.
 
 `--exposure` asks about pods that need not exist yet: what the policies of each workload allow any pod, and pods of the
-labels that rules name. What policies such pods would have themselves is not known.
+labels that rules name where these may do more, or less. What policies such pods would have themselves is not known, and
+a port that an egress rule names has no number there, so its name is told.
 
 Manifests have no addresses, but address blocks in rules count for pods too. So pods without an address get one of
 10.244.0.0/14; where the cluster's range is another, `--pod-cidr` says so.
+
+Of workloads are read: Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Job and CronJob. One pod
+of the template stands for a workload without pods, two where it has several. What bears on reachability and is not
+read (Ingress, Route, Gateway, secondary networks, virtual machines, policies of other APIs) is named on standard error.
+
+Who compares with another analyzer finds these differences of meaning:
+
+- An address block counts for the pods whose addresses are in it, as in the switches, also where these are made up.
+- Pods on the host's network and pods that have finished are left out: nothing is switched for them.
+- The pods of one workload are asked about each other, too, and shown as the workload with itself.
+- `All Connections` has the protocols without ports in it, like ICMP; a rule of all ports of TCP, UDP and SCTP has not.
+- A ReplicaSet whose pods have the label `pod-template-hash` is shown as its Deployment.
+- What the API server would refuse is a problem, on standard error: an object without a valid name is left out, a rule
+  that cannot be read allows nothing.
+- Exposure to pods of some labels is what all such pods may, by all rules together, also where such pods exist.
 """
 _PLAN = """\
 ## What would it change?

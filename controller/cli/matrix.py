@@ -95,7 +95,10 @@ def matrix(
 
 
 def _show_exposure(cluster: Cluster, namespaces: tuple[str, ...], output: str) -> None:
-    found = [one for one in exposures(cluster) if not namespaces or one.workload.partition("/")[0] in namespaces]
+    every, left_out = exposures(cluster)
+    found = [one for one in every if not namespaces or one.workload.partition("/")[0] in namespaces]
+    if left_out:
+        click.echo(f"headgate: {left_out} kinds of pods that rules name are left out: there are too many", err=True)
     if output == JSON:
         print_json(found)
         return

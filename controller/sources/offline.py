@@ -38,6 +38,22 @@ _FIELDS = {
     "ServiceCIDR": "service_cidrs",
     CLUSTER_NETWORK_POLICY: "cluster_policies",
 }
+# Kinds that are not read and bear on who reaches whom: a reader must know that nothing is said about them.
+_BEARING_KINDS = frozenset(
+    {
+        "ClusterUserDefinedNetwork",
+        "DeploymentConfig",
+        "Gateway",
+        "Ingress",
+        "NetworkAttachmentDefinition",
+        "Rollout",
+        "Route",
+        "UserDefinedNetwork",
+        "VirtualMachine",
+        "VirtualMachineInstance",
+    }
+)
+_BEARING_ENDINGS = ("NetworkPolicy", "AuthorizationPolicy")  # of other APIs
 
 
 class OfflineError(StartError):
@@ -145,7 +161,22 @@ def assemble(units: Iterable[SourceUnit], pod_ranges: Collection[Net] | None) ->
     if pod_ranges is None:
         return OfflineCluster(cluster, tuple(problems))
     workloads = objects.get("workload", {}).values()
-    return _foretold(cluster, workloads, pod_ranges or _usual_ranges(cluster), tuple(problems))
+    found = _foretold(cluster, workloads, pod_ranges or _usual_ranges(cluster), tuple(problems))
+    return replace(found, notes=(*found.notes, *_not_read(units)))
+
+
+def _not_read(units: Iterable[SourceUnit]) -> Iterator[str]:
+    """A note on the objects of kinds that bear on who reaches whom and are not read."""
+    counts: dict[str, int] = {}
+    for unit in units:
+        for name, count in unit.ignored.items():
+            kind = name.partition(" ")[0]
+            if kind in _BEARING_KINDS or kind.endswith(_BEARING_ENDINGS):
+                counts[name] = counts.get(name, 0) + count
+    if counts:
+        yield "not read, so nothing is said about them: " + ", ".join(
+            f"{counts[name]} {name}" for name in sorted(counts)
+        )
 
 
 def _section(one: ParsedObject) -> str:

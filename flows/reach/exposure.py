@@ -1,87 +1,92 @@
 """What the policies of each workload allow with pods that do not exist yet: its exposure, by the peers that rules name.
 
-Theory of operation. For each peer of a rule that selects pods by labels one stranger is made up: a pod with no more
-labels than it needs, in a namespace with no more labels than it needs; and one that has none at all, which stands for
-any pod of the cluster. What a workload's own policies, all tiers included, allow with each of them is its exposure.
-What policies would select the stranger itself is not asked: nobody knows them.
+What a workload's own policies, all tiers included, allow with the `strangers` of a kind is its exposure to that kind:
+what all of them may. What policies would select the strangers themselves is not asked: nobody knows them. A port that
+an egress rule names has no number there, so its name is told.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import reduce
 from typing import NamedTuple
 
-from flows.cluster.model import (
-    EVERYTHING,
-    NAMESPACE_NAME_LABEL,
-    Cluster,
-    Direction,
-    Key,
-    Labels,
-    Namespace,
-    Operator,
-    Peer,
-    Pod,
-    Selector,
-)
-from flows.cluster.net import ADDRESS_BITS, Net, parse_address
-from flows.cluster.selectors import matches
+from flows.cluster.model import Cluster, ClusterPolicy, ContainerPort, Direction, Key, Policy, PortSpec, Protocol
+from flows.policy.service_ranges import MAX_PORT, ServiceRange
 from flows.reach.bits import bits_of, numbers_of
 from flows.reach.decision import Decision
 from flows.reach.ends import Ends
 from flows.reach.model import Exposure
-from flows.reach.ports import NOTHING, Ports, ports_text, union, without
-from flows.reach.regions import Region, only
-
-ANY_POD = "any pod"
-MAX_STRANGERS = 1000
-# Addresses that no cluster has (RFC 2544, RFC 5180): a block that contains them is one for everybody.
-_BASE = {4: parse_address("198.18.0.1"), 6: parse_address("2001:2::1")}
-_SPACE = "stranger-"  # of namespaces that are made up
+from flows.reach.ports import NOTHING, Ports, common, contains, ports_text, some_ports, union, without
+from flows.reach.regions import Region
+from flows.reach.strangers import ANY_POD, Kind, Strangers
 
 
-class _Stranger(NamedTuple):
-    name: str
-    pod: Pod
-    namespace: Namespace | None
+class Exposures(NamedTuple):
+    """The exposure of each workload, first with any pod, then with the kinds of pods that may do more, or less.
+
+    `left_out` is the number of kinds that were not asked about, because there are too many.
+    """
+
+    found: tuple[Exposure, ...]
+    left_out: int
 
 
-def exposures(cluster: Cluster) -> list[Exposure]:
-    """The exposure of each workload, first with any pod, then with pods of labels where these may do more."""
-    made = list(_strangers(cluster))
-    pods = {one.pod.key: one.pod for one in made}
-    namespaces = {one.namespace.name: one.namespace for one in made if one.namespace is not None}
-    world = replace(cluster, pods={**cluster.pods, **pods}, namespaces={**cluster.namespaces, **namespaces})
+def exposures(cluster: Cluster) -> Exposures:
+    """What the workloads of a cluster are open to."""
+    names = _names_of(cluster)
+    made = Strangers(cluster, tuple(one.port for one in names.named))
+    strangers = {pod.key: pod for kind in made.kinds for pod in kind.strangers}
+    world = replace(cluster, pods={**cluster.pods, **strangers}, namespaces={**cluster.namespaces, **made.namespaces})
     decision = Decision(world)
-    names = {one.pod.key: one.name for one in made}
-    strangers = {n: names[key] for n, (key, _) in enumerate(decision.ends.addresses) if key in names}
-    mask = bits_of(strangers, decision.ends.size)
+    allowances = _Allowances(decision, made.kinds)
     found = []
-    for (namespace, workload), numbers in _workloads(decision.ends, pods.keys()).items():
+    for (namespace, workload), numbers in _workloads(decision.ends, strangers.keys()).items():
         for direction in Direction:
-            regions: dict[tuple[int, int], Region] = {}
-            for n in numbers:
-                region, version = decision.own(n, direction), decision.ends.version_of(n)
-                if (id(region), version) not in regions:
-                    regions[id(region), version] = only(region, mask & decision.ends.families[version])
-            allowed: dict[str, Ports] = {}
-            for number, ports in _of_strangers(regions.values(), strangers):
-                allowed[strangers[number]] = union(allowed.get(strangers[number], NOTHING), ports)
-            anybody = allowed.get(ANY_POD, NOTHING)
+            allowed = allowances.of(numbers, direction)
+            anybody = allowed[ANY_POD]
             for name, ports in allowed.items():
-                if name == ANY_POD or without(ports, anybody) != NOTHING:
-                    ports = union(ports, anybody)
-                    found.append(Exposure(f"{namespace}/{workload}", direction.value, name, ports_text(ports)))
-    return sorted(found, key=lambda one: (one.direction, one.workload, one.peer != ANY_POD, one.peer))
+                if (ports != NOTHING) if name == ANY_POD else (ports != anybody):
+                    found.append(Exposure(f"{namespace}/{workload}", direction.value, name, names.text(ports)))
+    found.sort(key=lambda one: (one.direction, one.workload, one.peer != ANY_POD, one.peer))
+    return Exposures(tuple(found), made.left_out)
 
 
-def _of_strangers(regions: Iterable[Region], strangers: Mapping[int, str]) -> Iterator[tuple[int, Ports]]:
-    """The ports of strangers in some regions, each of one family; of those that have the same as any pod only that."""
-    anybody = bits_of((n for n, name in strangers.items() if name == ANY_POD), max(strangers) + 1)
-    for region in regions:
-        for ports, bits in region.items():
-            yield from ((number, ports) for number in numbers_of(bits & anybody or bits))
+class _Allowances:
+    """What ends are allowed with each kind of strangers; those of ends with equal policies are computed once."""
+
+    def __init__(self, decision: Decision, kinds: Iterable[Kind]) -> None:
+        self._decision = decision
+        self._kinds = list(kinds)
+        ends = decision.ends
+        keys = {pod.key for kind in self._kinds for pod in kind.strangers}
+        self._keys = {n: key for n, (key, _) in enumerate(ends.addresses) if key in keys}
+        strangers = bits_of(self._keys, ends.size)
+        self._masks = {version: strangers & bits for version, bits in ends.families.items()}
+        self._known: dict[frozenset[tuple[int, int]], dict[str, Ports]] = {}
+
+    def of(self, numbers: Iterable[int], direction: Direction) -> Mapping[str, Ports]:
+        """By kind, what the ends of one workload are allowed at least: over one family, and at one of its pods."""
+        regions: dict[tuple[int, int], Region] = {}
+        for n in numbers:
+            region = self._decision.own(n, direction)
+            regions[id(region), self._decision.ends.version_of(n)] = region
+        alike = frozenset(regions)
+        if alike not in self._known:
+            self._known[alike] = self._with_kinds([(version, region) for (_, version), region in regions.items()])
+        return self._known[alike]
+
+    def _with_kinds(self, regions: Iterable[tuple[int, Region]]) -> dict[str, Ports]:
+        allowed: dict[Key, Ports] = {}
+        for version, region in regions:
+            for ports, bits in region.items():
+                for number in numbers_of(bits & self._masks[version]):
+                    key = self._keys[number]
+                    allowed[key] = union(allowed.get(key, NOTHING), ports)
+        return {
+            kind.name: reduce(common, (allowed.get(pod.key, NOTHING) for pod in kind.strangers)) for kind in self._kinds
+        }
 
 
 def _workloads(ends: Ends, without_pods: Iterable[Key]) -> dict[tuple[str, str], list[int]]:
@@ -94,85 +99,55 @@ def _workloads(ends: Ends, without_pods: Iterable[Key]) -> dict[tuple[str, str],
     return found
 
 
-# -- strangers -------------------------------------------------------------------------------------------------------
+# -- ports by name ---------------------------------------------------------------------------------------------------
 
 
-def _strangers(cluster: Cluster) -> Iterator[_Stranger]:
-    yield _made(0, ANY_POD, {}, Namespace(f"{_SPACE}0", {NAMESPACE_NAME_LABEL: f"{_SPACE}0"}))
-    seen: set[tuple[str, Selector, Selector | None]] = set()
-    for home, peer in _peers(cluster):
-        pods = peer.pods if peer.pods is not None else EVERYTHING
-        asked = (home if peer.namespaces is None else "", pods, peer.namespaces)
-        if asked in seen or len(seen) >= MAX_STRANGERS:
-            continue
-        seen.add(asked)
-        labels = _least(pods)
-        if labels is None:
-            continue
-        number, whose = len(seen), f"pods with {_text(pods)}" if pods.requirements else "pods"
-        if peer.namespaces is None:
-            yield _made(number, f"{whose} in namespace {home}", labels, None, home)
-        elif (space := _namespace(cluster, peer.namespaces, number)) is not None:
-            where = f"namespaces with {_text(peer.namespaces)}" if peer.namespaces.requirements else "any namespace"
-            yield _made(number, f"{whose} in {where}", labels, space)
+class _Named(NamedTuple):
+    port: ContainerPort
+    unnamed: int  # a number that no rule tells apart from it, but for its name
 
 
-def _peers(cluster: Cluster) -> Iterator[tuple[str, Peer]]:
-    """The peers with selectors of all rules, each with its policy's namespace."""
-    for policy in cluster.policies.values():
-        for rule in (*policy.ingress, *policy.egress):
-            yield from (
-                (policy.key.namespace, one) for one in (rule.peers if rule is not None else ()) if not one.ip_block
-            )
-    for tiered in cluster.cluster_policies.values():
-        for each in (*tiered.ingress, *tiered.egress):
-            yield from (("", one) for one in each.peers if isinstance(one, Peer) and one.ip_block is None)
+class _Names(NamedTuple):
+    """The ports that egress rules name, each with a number that no rule names: with it the strangers have the port."""
+
+    named: tuple[_Named, ...]
+
+    def text(self, ports: Ports) -> str:
+        """The text of ports, with those that are open, or closed, by their name only."""
+        opened, closed = [], []
+        for port, unnamed in self.named:
+            only = some_ports([ServiceRange(port.protocol, port.number, port.number)])
+            by_name, otherwise = (contains(ports, port.protocol, n) for n in (port.number, unnamed))
+            if by_name and not otherwise:
+                opened.append((port.protocol, port.name))
+                ports = without(ports, only)
+            elif otherwise and not by_name:
+                closed.append(f"{port.protocol.name} {port.name}")
+                ports = union(ports, only)
+        text = ports_text(ports, opened)
+        return f"{text} but {','.join(closed)}" if closed else text
 
 
-def _made(number: int, name: str, labels: Labels, space: Namespace | None, home: str = "") -> _Stranger:
-    addresses = tuple(Net(v, base.value + number, ADDRESS_BITS[v]) for v, base in _BASE.items())
-    where = space.name if space is not None else home
-    return _Stranger(name, Pod(Key(where, f"{_SPACE}{number}"), labels, addresses=addresses), space)
+def _names_of(cluster: Cluster) -> _Names:
+    names: dict[tuple[Protocol, str], None] = {}
+    taken = bytearray(MAX_PORT + 1)
+    for spec, direction in _specs(cluster):
+        if isinstance(spec.port, int):
+            low, high = spec.port, spec.end_port or spec.port
+            if low > 1 or high < MAX_PORT:  # a range of all ports tells none apart
+                taken[low : high + 1] = b"\1" * (high + 1 - low)
+        elif spec.port is not None and direction is Direction.EGRESS:
+            names[spec.protocol, spec.port] = None
+    free = (number for number in range(1, MAX_PORT + 1) if not taken[number])
+    unnamed = next(free, None)
+    if unnamed is None:
+        return _Names(())
+    numbered = zip(sorted(names), free, strict=False)  # names beyond the free numbers are not told
+    return _Names(tuple(_Named(ContainerPort(name, n, protocol), unnamed) for (protocol, name), n in numbered))
 
 
-def _namespace(cluster: Cluster, selector: Selector, number: int) -> Namespace | None:
-    """A namespace that the selector matches: made up, or the one that it names."""
-    labels = _least(selector)
-    if labels is None:
-        return None
-    name = labels.get(NAMESPACE_NAME_LABEL, f"{_SPACE}{number}")
-    known = cluster.namespaces.get(name)
-    if known is not None:
-        return known if matches(selector, known.labels) else None
-    return Namespace(name, {**labels, NAMESPACE_NAME_LABEL: name})
-
-
-def _least(selector: Selector) -> dict[str, str] | None:
-    """The fewest labels that a selector matches; None where it matches none."""
-    found: dict[str, str] = {}
-    for one in selector.requirements:
-        if one.operator is Operator.IN:
-            forbidden = {
-                value
-                for other in selector.requirements
-                if (other.key, other.operator) == (one.key, Operator.NOT_IN)
-                for value in other.values
-            }
-            found.setdefault(one.key, next((value for value in one.values if value not in forbidden), one.values[0]))
-    for one in selector.requirements:
-        if one.operator is Operator.EXISTS:
-            found.setdefault(one.key, "any")
-    return found if matches(selector, found) else None
-
-
-def _text(selector: Selector) -> str:
-    words = {Operator.IN: "in", Operator.NOT_IN: "not in", Operator.EXISTS: "exists", Operator.DOES_NOT_EXIST: "absent"}
-    parts = []
-    for one in selector.requirements:
-        if one.operator is Operator.IN and len(one.values) == 1:
-            parts.append(f"{one.key}={one.values[0]}")
-        elif one.values:
-            parts.append(f"{one.key} {words[one.operator]} ({', '.join(one.values)})")
-        else:
-            parts.append(f"{one.key} {words[one.operator]}")
-    return ", ".join(parts)
+def _specs(cluster: Cluster) -> Iterator[tuple[PortSpec, Direction]]:
+    policies: list[Policy | ClusterPolicy] = [*cluster.policies.values(), *cluster.cluster_policies.values()]
+    for policy in policies:
+        for direction, rules in ((Direction.INGRESS, policy.ingress), (Direction.EGRESS, policy.egress)):
+            yield from ((spec, direction) for rule in rules if rule is not None for spec in rule.ports)

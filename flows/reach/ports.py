@@ -81,21 +81,26 @@ def contains(ports: Ports, protocol: int, port: int | None) -> bool:
     return any(one.protocol == protocol and one.low <= port <= one.high for one in ports.ranges)
 
 
-@lru_cache(1 << 16)
-def ports_text(ports: Ports) -> str:
+def ports_text(ports: Ports, named: Iterable[tuple[Protocol, str]] = ()) -> str:
     """Like `TCP 80,8080-8090,UDP 53`, with the protocols in alphabetic order: the text that other analyzers print, too.
 
-    Port 0 is never shown: nobody listens there.
+    `named` are ports that have no number but a name. Port 0 is never shown: nobody listens there.
     """
+    return _text(ports, tuple(named))
+
+
+@lru_cache(1 << 16)
+def _text(ports: Ports, named: tuple[tuple[Protocol, str], ...]) -> str:
     if ports == EVERYTHING:
         return ALL_TEXT
-    if ports == NOTHING:
+    if ports == NOTHING and not named:
         return NO_TEXT
     parts = []
     for protocol in sorted(Protocol, key=lambda one: one.name):
-        ranges = [one for one in ports.ranges if one.protocol == protocol]
-        if ranges:
-            parts.append(f"{protocol.name} {','.join(_range_text(one) for one in ranges)}")
+        items = [_range_text(one) for one in ports.ranges if one.protocol == protocol]
+        items += [name for of, name in named if of == protocol]
+        if items:
+            parts.append(f"{protocol.name} {','.join(items)}")
     return ",".join([*parts, *(["other protocols"] if ports.others else [])])
 
 

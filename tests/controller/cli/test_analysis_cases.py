@@ -154,7 +154,7 @@ def test_differences(tmp_path: Path) -> None:
 
 
 def test_exposure(tmp_path: Path) -> None:
-    found = exposures(read(tmp_path, DENY, TO_DB, RANGES, ADMIN).cluster)
+    found = exposures(read(tmp_path, DENY, TO_DB, RANGES, ADMIN).cluster).found
     assert [(one.workload, one.peer, one.ports) for one in found if one.direction == "ingress"] == [
         (TOOL, "any pod", EVERY),
         (DB, "pods with tier=front in namespace shop", "TCP 5432"),

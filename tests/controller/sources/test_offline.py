@@ -127,3 +127,16 @@ def test_what_cannot_be_read_is_an_error_with_a_reason(tmp_path: Path) -> None:
         offline_manifests([str(tmp_path)])
     with pytest.raises(OfflineError, match="No such file"):
         offline_manifests([f"{tmp_path}/none"])
+
+
+def test_what_bears_on_reachability_and_is_not_read_is_named(tmp_path: Path) -> None:
+    kinds = {
+        "networking.k8s.io/v1": "Ingress",
+        "cilium.io/v2": "CiliumNetworkPolicy",
+        "kubevirt.io/v1": "VirtualMachine",
+        "v1": "ConfigMap",
+    }
+    other = [f"apiVersion: {version}\nkind: {kind}\nmetadata: {{name: x}}" for version, kind in kinds.items()]
+    (note,) = offline_manifests([put(tmp_path, a=POD, b="\n---\n".join([*other, other[0]]))]).notes
+    named = "1 CiliumNetworkPolicy (cilium.io/v2), 2 Ingress (networking.k8s.io/v1), 1 VirtualMachine (kubevirt.io/v1)"
+    assert note.endswith(f": {named}")
