@@ -22,11 +22,16 @@ from controller.ovsdb.session import FramedSession
 # connection would leak a file descriptor. Random names avoid that.
 ovs.db.idl.uuid = SimpleNamespace(UUID=uuid.UUID, uuid1=uuid.uuid4, uuid4=uuid.uuid4)
 
+_PORTS = frozenset({"Port", "Interface"})
 _YIELD_EVERY = 200  # rows of an update, after which other green threads run
 
 
 class Replica(ovs.db.idl.Idl):  # type: ignore[misc]  # ovs has no types
-    """An Idl over a given session. `changed` is called with the uuid of each row that was added, changed or deleted."""
+    """An Idl over a given session. `changed` is called with the uuid of each row that was added, changed or deleted.
+
+    `settings_seqno` grows as the Idl's `change_seqno`, but not when nothing but ports changed: what is read of a bridge
+    apart from its ports is read anew only then.
+    """
 
     _session: Any
     lock_name: Any
@@ -39,6 +44,7 @@ class Replica(ovs.db.idl.Idl):  # type: ignore[misc]  # ovs has no types
         self._changed = changed
         self._contents = contents
         self._rows = 0
+        self.settings_seqno = 0
 
     @property
     def synced(self) -> bool:
@@ -49,6 +55,10 @@ class Replica(ovs.db.idl.Idl):  # type: ignore[misc]  # ovs has no types
         """Called by the Idl for each row that came, changed or went. Raises ContentsTooLarge."""
         self._contents.changed(row, event == ovs.db.idl.ROW_DELETE)
         self._changed(row.uuid)
+        table = row._table.name
+        if table in _PORTS or (table == "Bridge" and updates is not None and updates._data.keys() == {"ports"}):
+            return
+        self.settings_seqno += 1
 
     def cooperative_yield(self) -> None:
         """Called by the Idl for each row of an update."""

@@ -49,6 +49,18 @@ def valid_map(value: Mapping[str, str]) -> dict[str, str]:
     return {valid_text(key): valid_text(value[key]) for key in sorted(value)}
 
 
+def column(row: Any, name: str) -> Any:
+    """A column of a row, as `row.name`; the `ovs` package's own way is slower, since it looks for values that a
+    transaction has assigned. Headgate's transactions assign none.
+    """
+    return row._data[name].to_python(row._uuid_to_row)
+
+
+def referenced(row: Any, name: str) -> list[Any]:
+    """The uuids in a column of references, those of rows that have not arrived included."""
+    return [atom.value for atom in row._data[name].values]
+
+
 def optional_value(value: Collection[Any]) -> Any:
     """The value of an optional column, or None."""
     return next(iter(value), None)
@@ -133,20 +145,21 @@ class RowReader:
         }
 
     def _read_interfaces(self, bridge: Any, tables: Mapping[str, Any]) -> tuple[InterfaceState, ...]:
-        rows = tables["Interface"].rows
+        ports, rows = tables["Port"].rows, tables["Interface"].rows
         found: dict[object, InterfaceState] = {}
         unread = 0
-        for port in bridge.ports:
-            uuids = self._ports.get(port.uuid)
+        for port in referenced(bridge, "ports"):
+            uuids = self._ports.get(port)
             if uuids is None:
-                uuids = tuple(interface.uuid for interface in port.interfaces)
-                self._ports[port.uuid] = uuids
+                if (port_row := ports.get(port)) is None:
+                    continue
+                uuids = self._ports[port] = tuple(referenced(port_row, "interfaces"))
             for uuid in uuids:
                 state = self._interfaces.get(uuid)
                 if state is None:
                     row = rows.get(uuid)
                     if row is None:
-                        self._ports.pop(port.uuid, None)  # the port's row has arrived before its interface's
+                        self._ports.pop(port, None)  # the port's row has arrived before its interface's
                         continue
                     state = self._interfaces[uuid] = read_interface(row)
                     unread += 1
@@ -158,11 +171,11 @@ class RowReader:
 
 def read_interface(row: Any) -> InterfaceState:
     """One Interface row as a value."""
-    ofport = optional_value(row.ofport)
+    ofport = optional_value(column(row, "ofport"))
     return InterfaceState(
         uuid=str(row.uuid),
-        name=valid_text(row.name),
+        name=valid_text(column(row, "name")),
         ofport=ofport if isinstance(ofport, int) and 0 < ofport <= LOCAL_16 else None,
-        mac_in_use=valid_text(optional_value(row.mac_in_use) or ""),
-        external_ids=MappingProxyType(valid_map(row.external_ids)),
+        mac_in_use=valid_text(optional_value(column(row, "mac_in_use")) or ""),
+        external_ids=MappingProxyType(valid_map(column(row, "external_ids"))),
     )

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from controller.ovsdb import bridge_settings
-from controller.ovsdb.rows import optional_value, valid_map, valid_text
+from controller.ovsdb.rows import column, optional_value, valid_map, valid_text
 
 
 class ControllerStatus(NamedTuple):
@@ -41,7 +41,7 @@ def read_settings(row: Any, tables: Mapping[str, Any]) -> bridge_settings.Bridge
     """The settings of one Bridge row of the replica."""
     used: dict[object, int] = {}
     for bridge in tables["Bridge"].rows.values():
-        for table in bridge.flow_tables.values():
+        for table in column(bridge, "flow_tables").values():
             used[table.uuid] = used.get(table.uuid, 0) + 1
     return bridge_settings.BridgeSettings(
         uuid=str(row.uuid),
@@ -50,9 +50,9 @@ def read_settings(row: Any, tables: Mapping[str, Any]) -> bridge_settings.Bridge
         protocols=frozenset(valid_text(protocol) for protocol in row.protocols),
         tables={
             number: bridge_settings.FlowTableRow(
-                str(table.uuid), valid_text(optional_value(table.name) or ""), used.get(table.uuid, 0) > 1
+                str(table.uuid), valid_text(optional_value(column(table, "name")) or ""), used.get(table.uuid, 0) > 1
             )
-            for number, table in row.flow_tables.items()
+            for number, table in column(row, "flow_tables").items()
         },
         controllers=tuple(_controller_row(controller) for controller in row.controller),
         in_band_managers=tuple(

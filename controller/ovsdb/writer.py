@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import ovs.db.idl
 import structlog
@@ -19,7 +19,7 @@ import structlog
 from controller.ovsdb import bridge_settings
 from controller.ovsdb.controller_planner import BridgeConfig, ControllerPlanner
 from controller.ovsdb.database import Database
-from controller.ovsdb.network_rows import plan_network, read_network_rows, tunnel_note
+from controller.ovsdb.network_rows import NetworkRows, plan_network, read_network_rows, tunnel_note
 from controller.ovsdb.rows import datapath_id, owned_rows, valid_text
 from controller.ovsdb.settings_rows import read_controller_status, read_settings
 from flows.bridge.network import NO_NETWORK
@@ -29,6 +29,16 @@ INTERFACE_BATCH = 1000  # Interfaces in one transaction
 WRITE_PAUSE = 1.0  # seconds between two writes to the settings of one bridge, in case another writer reverts them
 WRITE_PAUSE_AFTER_ERROR = 10.0  # seconds
 _INTERFACES = ""  # the key of a transaction with marks of Interfaces; others have the bridge's name
+
+
+class ReadSettings(NamedTuple):
+    """The settings of a bridge as read, at which `change_seqno` and `settings_seqno` of the replica, and what differs
+    in them from what Headgate sets on every bridge."""
+
+    seqno: tuple[int, int]
+    settings: bridge_settings.BridgeSettings
+    network: NetworkRows
+    operations: list[bridge_settings.Operation]
 
 
 @dataclass
@@ -53,6 +63,7 @@ class BridgeWriter:
         self._local_address = local_address
         self._planner = ControllerPlanner(config)
         self._pending: PendingWrite | None = None
+        self._read: dict[object, ReadSettings] = {}  # by the Bridge's row uuid
         self._not_before: dict[str, float] = {}  # time.monotonic() of the next write, by key
         self.error = ""
         self.notes: tuple[str, ...] = ()
@@ -138,11 +149,11 @@ class BridgeWriter:
         rows = owned_rows(self._replica.tables, self._config.bridges)
         self._planner.session_missing = False
         for name, row in rows.items():
-            bridge = read_settings(row, self._replica.tables)
-            operations = bridge_settings.plan_bridge(bridge, self._config.tables)
+            read = self._read_bridge(row)
+            bridge, operations = read.settings, list(read.operations)
             plan = self._planner.plan(now, bridge, datapath_id(row), self._local_address())
             operations.extend(plan.operations)
-            operations.extend(self._plan_network(row, database, notes))
+            operations.extend(self._plan_network(read.network, database, notes))
             reasons[valid_text(row.name)] = plan.away
             notes.extend(filter(None, (bridge_settings.hidden_flows_note(bridge), *plan.notes)))
             delay = plan.again
@@ -159,14 +170,27 @@ class BridgeWriter:
         self.notes = tuple(notes)
         self.away = {name: reason for name, reason in reasons.items() if reason}
         self._planner.keep_only([str(row.uuid) for row in rows.values()])
+        self._read = {uuid: read for uuid, read in self._read.items() if uuid in {row.uuid for row in rows.values()}}
         return min(delays, default=None)
 
-    def _plan_network(self, row: Any, database: Database, notes: list[str]) -> list[bridge_settings.Operation]:
+    def _read_bridge(self, row: Any) -> ReadSettings:
+        """The settings of a bridge, read anew only if rows that may concern them changed: a turn comes with every port,
+        echo and mark."""
+        tables, routes, known = self._replica.tables, self._config.routes, self._read.get(row.uuid)
+        # A bridge that routes has its tunnel among its ports.
+        seqno = (self._replica.change_seqno if routes else 0, self._replica.settings_seqno)
+        if known is None or known.seqno != seqno:
+            settings = read_settings(row, tables)
+            operations = bridge_settings.plan_bridge(settings, self._config.tables)
+            known = ReadSettings(seqno, settings, read_network_rows(row, tables, routes), operations)
+            self._read[row.uuid] = known
+        return known
+
+    def _plan_network(self, rows: NetworkRows, database: Database, notes: list[str]) -> list[bridge_settings.Operation]:
         """The operations for the settings of the network. None while it is not known what a bridge must have."""
-        wanted = database.network(valid_text(row.name)) if self._config.routes else NO_NETWORK
+        wanted = database.network(rows.name) if self._config.routes else NO_NETWORK
         if wanted is None:
             return []
-        rows = read_network_rows(row, self._replica.tables, self._config.routes)
         notes.extend(filter(None, (tunnel_note(rows, wanted),)))
         return plan_network(rows, wanted)
 
