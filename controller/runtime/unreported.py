@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from controller.reconcile.meters import MeterCounters
@@ -34,24 +35,28 @@ class UnreportedCopies:
     """Remembers the counters that it has seen. For one thread."""
 
     def __init__(self) -> None:
-        self._last: dict[int, dict[int, MeterCounters]] = {}  # by datapath id and meter
+        self._last: dict[int, dict[int, MeterCounters]] = {}  # by datapath id and meter, those of audits
+        self._read: dict[int, Mapping[int, MeterCounters]] = {}  # the counters that were read last, by datapath id
 
     def count(self, reconciler: Reconciler) -> list[Unreported]:
         """What came since the last call. Costs nothing for a switch that was not dumped since, and that has no such
         meter. Called under the lock."""
         found = []
         for dpid, switch in reconciler.switches.items():
-            counters = (
-                {number: one for number, one in switch.meters.dropped.items() if _is_of_audit(number)}
-                if switch.meters.dropped
-                else {}
-            )
-            before = self._last.get(dpid, {})
+            dropped = switch.meters.dropped  # each dump brings a new mapping
+            if self._read.get(dpid) is dropped:
+                continue
+            self._read[dpid] = dropped
+            counters = {number: one for number, one in dropped.items() if _is_of_audit(number)}
+            before = self._last.pop(dpid, {})
+            if counters:
+                self._last[dpid] = counters
             if counters != before:
                 found += _grown(reconciler, dpid, before, counters)
-                self._last[dpid] = counters
-        for dpid in self._last.keys() - reconciler.switches.keys():
-            del self._last[dpid]
+        if len(self._read) > len(reconciler.switches):
+            for dpid in self._read.keys() - reconciler.switches.keys():
+                del self._read[dpid]
+                self._last.pop(dpid, None)
         return found
 
 

@@ -37,6 +37,9 @@ class CookieKind(enum.IntEnum):
     STAGED_ALLOW_INGRESS = 19  # an ofport: the same for its ingress
 
 
+_BY_NUMBER = {int(kind): kind for kind in CookieKind}
+
+
 def cookie(kind: CookieKind, number: int = 0) -> int:
     """The cookie of this kind and number. Raises ValueError where the number is wider than 40 bits."""
     if number & ~COOKIE_NUMBER_MASK:
@@ -48,7 +51,5 @@ def read_cookie(value: int) -> tuple[CookieKind, int] | None:
     """Kind and number of a cookie; None for a foreign one."""
     if value >> COOKIE_PREFIX_SHIFT != COOKIE_PREFIX:
         return None
-    kind = value >> COOKIE_KIND_SHIFT & 0xFF
-    if kind not in CookieKind.__members__.values():
-        return None
-    return CookieKind(kind), value & COOKIE_NUMBER_MASK
+    kind = _BY_NUMBER.get(value >> COOKIE_KIND_SHIFT & 0xFF)
+    return None if kind is None else (kind, value & COOKIE_NUMBER_MASK)

@@ -68,9 +68,10 @@ def test_what_is_kept_equals_what_is_read_anew(bare: Node, routes: bool) -> None
     try:
         for number in range(40):
             change = random_.choice(CHANGES)
-            words = {"port": f"p{random_.randrange(4)}", "number": 7000 + number, "digit": random_.randrange(6)}
+            port = f"p{random_.randrange(4)}"
+            words = {"port": port, "number": 7000 + number, "digit": random_.randrange(6)}
             command = [word.format(**words) for word in change]
-            bare.vsctl("--if-exists", "del-port", words["port"])
+            bare.vsctl("--if-exists", "del-port", port)
             bare.vsctl(*command, "--", "set", "Open_vSwitch", ".", f"external_ids:test={number}")
             until(lambda number=number: seen(number), f"change {number}")  # type: ignore[misc]
             kept, fresh = reader.read("db", replica.tables), RowReader({"br-int", "br-other"})
