@@ -33,8 +33,11 @@ _NO_BUFFER = _ANY = 0xFFFFFFFF
 _LONGEST = 0xFFFF
 _OURS = cookie(CookieKind.DNS) >> 40
 _IN_PORT = oxm_number(oxm.IN_PORT)
-_TUNNELS = {oxm_number(oxm.TUN_SRC): 4, oxm_number(oxm.TUN_IPV6_SRC): 6}
-_TUNNEL_FIELDS = {4: oxm.TUN_SRC, 6: oxm.TUN_IPV6_SRC}
+_TUNNEL_FIELDS = ({4: oxm.TUN_SRC, 6: oxm.TUN_IPV6_SRC}, {4: oxm.TUN_DST, 6: oxm.TUN_IPV6_DST})
+# Which end a field names, and its family.
+_TUNNELS = {
+    oxm_number(field): (end, version) for end, fields in enumerate(_TUNNEL_FIELDS) for version, field in fields.items()
+}
 _AGAIN: tuple[Action, ...] = (Load(RELEASED, 1), Resubmit(CLASSIFY.number))
 
 
@@ -56,7 +59,7 @@ def read_dns_packet(message: bytes, dpid: int, session: int) -> DnsPacket:
     known = read_cookie(flow)
     if known is None:
         raise CodecError("a packet-in of a foreign flow")
-    in_port, tunnel = 0, None
+    in_port, ends = 0, dict[int, Net]()
     while start + _FIELD.size <= end:
         (header,) = _FIELD.unpack_from(message, start)
         start += _FIELD.size
@@ -65,11 +68,12 @@ def read_dns_packet(message: bytes, dpid: int, session: int) -> DnsPacket:
         if header == _IN_PORT:
             in_port = value
         elif header in _TUNNELS:
-            version = _TUNNELS[header]
-            tunnel = Net(version, value, ADDRESS_BITS[version])
+            end_of_tunnel, version = _TUNNELS[header]
+            ends[end_of_tunnel] = Net(version, value, ADDRESS_BITS[version])
         start += size
     if not in_port:
         raise CodecError("a packet-in without its port")
+    tunnel = (ends[0], ends[1]) if len(ends) == len(_TUNNEL_FIELDS) else None
     return DnsPacket(dpid, session, known[1], in_port, message[frame:], tunnel)
 
 
@@ -77,7 +81,8 @@ def release_message(packet: DnsPacket) -> bytes:
     """The packet-out that sends a held packet through the pipeline again. No bytes for one that is too long."""
     actions = _AGAIN
     if packet.tunnel is not None:
-        actions = (SetField(_TUNNEL_FIELDS[packet.tunnel.version], packet.tunnel.value), *actions)
+        pairs = zip(_TUNNEL_FIELDS, packet.tunnel, strict=True)
+        actions = (*(SetField(fields[end.version], end.value) for fields, end in pairs), *actions)
     body = encode_actions(actions)
     length = _PACKET_OUT.size + len(body) + len(packet.frame)
     if length > _LONGEST:

@@ -42,12 +42,14 @@ class Copy(NamedTuple):
     tunnel_to: Net | None
 
 
-def into_tables(frame: bytes, in_port: int, tunnel_from: Net | None) -> bytes:
-    """The packet-out that has a frame pass the tables as if it had come from `in_port`, and from a tunnel's end."""
+def into_tables(frame: bytes, in_port: int, tunnel: tuple[Net, Net] | None) -> bytes:
+    """The packet-out that has a frame pass the tables as if it had come from `in_port`, through a tunnel from one end
+    to the other."""
     actions: list[Action] = []
-    if tunnel_from is not None:
-        field = oxm.TUN_SRC if tunnel_from.version == 4 else oxm.TUN_IPV6_SRC
-        actions.append(SetField(field, tunnel_from.value))
+    if tunnel is not None:
+        source, target = tunnel
+        actions.append(SetField(oxm.TUN_SRC if source.version == 4 else oxm.TUN_IPV6_SRC, source.value))
+        actions.append(SetField(oxm.TUN_DST if target.version == 4 else oxm.TUN_IPV6_DST, target.value))
     return _message(frame, in_port, (*actions, Load(PROBED, 1), Resubmit(tables.CLASSIFY.number)))
 
 

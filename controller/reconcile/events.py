@@ -193,8 +193,8 @@ class DnsPacket:
     """A switch handed over a packet of DNS (`flows.render.answers`): the copy of a pod's query, or what a server sends
     to a pod, which goes on only by ReleasePackets.
 
-    `ofport` is the pod's, `in_port` (32 bits) where the packet came in, and `tunnel` the other end of the tunnel that
-    it came through.
+    `ofport` is the pod's, `in_port` (32 bits) where the packet came in, and `tunnel` the ends of the tunnel that it
+    came through: the other one and our own.
     """
 
     dpid: int
@@ -202,7 +202,7 @@ class DnsPacket:
     ofport: int
     in_port: int
     frame: bytes
-    tunnel: Net | None = None
+    tunnel: tuple[Net, Net] | None = None
 
 
 @dataclass(frozen=True, slots=True)

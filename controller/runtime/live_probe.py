@@ -135,7 +135,8 @@ class LiveProbes:
             raise _NotSent(f"on {node} {way_out}")
         frame = encode(replace(at.packet, tunnel_from=None, tunnel_to=None))
         self._openflow.live.expect(switch.dpid, switch.session, frame)
-        message = into_tables(frame, at.port, at.packet.tunnel_from)
+        ends = at.packet.tunnel_from, at.packet.tunnel_to
+        message = into_tables(frame, at.port, None if ends[0] is None or ends[1] is None else (ends[0], ends[1]))
         if not self._openflow.send_packet(switch.dpid, switch.session, message):
             raise _NotSent(f"the switch of {node} is away")
         copy, refused = self._await()

@@ -171,7 +171,7 @@ def onward(sites: Sequence[Site], probe: Probe, site: Site, port: int, packet: P
         far, own = ends.get(packet.tunnel_to), binding.routing.own
         if far is None or far.binding.tunnel is None or own is None:
             return None
-        return Arrival(far, far.binding.tunnel, replace(packet, tunnel_to=None, tunnel_from=own.tunnel_end))
+        return Arrival(far, far.binding.tunnel, replace(packet, tunnel_from=own.tunnel_end))
     if port == binding.uplink:
         if target is None:
             return Endpoint(address)

@@ -43,6 +43,7 @@ CLASSIFY_OTHER_DISCOVERY = _declare("classify", 210, "any other ND and MLD: drop
 CLASSIFY_OWN_FRAGMENT = _declare("classify", 205, "a fragment from a pod's own address: through the pod's meter")
 CLASSIFY_CHECKED = _declare("classify", 203, "routing: an answer to a health check: becomes the node's own")
 CLASSIFY_OWN_ADDRESS = _declare("classify", 200, "IP and ARP of a pod or the node from its own address: let in")
+CLASSIFY_TUNNEL_END = _declare("classify", 199, "from a tunnel to our own end: looked up again, as from the tunnel")
 CLASSIFY_AUDITED = _declare("classify", 102, "anything else from the port of an audited pod: reported, and dropped")
 CLASSIFY_SPOOFED = _declare("classify", 100, "IP and ARP from these addresses at any other port: dropped")
 CLASSIFY_CONFIRMED_ADDRESS = _declare("classify", 60, "IP of the node from an address that it answered a probe for")

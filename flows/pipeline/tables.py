@@ -12,7 +12,7 @@ from functools import lru_cache
 from flows.openflow import match_fields as oxm
 from flows.openflow.actions import Ct, Learn, Resubmit
 from flows.openflow.flow import Flow
-from flows.pipeline.registers import FLOOD_CHUNK
+from flows.pipeline.registers import FLOOD_CHUNK, SOURCE_OFPORT
 from flows.pipeline.table import ARP, IP_FIELDS, L2, ND, REGISTERS, TUPLE, Table, names
 
 # Given out again, so that one module has all tables.
@@ -43,10 +43,11 @@ CLASSIFY = Table(
     | ARP
     | IP_FIELDS
     | ND
-    | names(oxm.VLAN_VID, oxm.IP_FRAG, oxm.PKT_MARK, oxm.TUN_SRC, oxm.TUN_IPV6_SRC, oxm.TCP_FLAGS, oxm.CT_ZONE),
+    | names(oxm.VLAN_VID, oxm.IP_FRAG, oxm.PKT_MARK, oxm.TUN_SRC, oxm.TUN_IPV6_SRC, oxm.TUN_DST, oxm.TUN_IPV6_DST,
+            oxm.TCP_FLAGS, oxm.CT_ZONE, SOURCE_OFPORT.register),
     ("classify", "neighbor", "nd_guard", "conntrack", "audit"),
     "drop: nothing passes from other ports",
-)
+)  # fmt: skip
 ND_GUARD = Table(
     5,
     "nd_guard",

@@ -31,6 +31,7 @@ from flows.render.icmp_errors import render_icmp_errors
 from flows.render.neighbors import NEIGHBOR_SOLICITATION, discovery
 from flows.render.services import render_service_ranges
 from flows.render.terms import IP_FAMILIES, IS_ARP, IS_INVALID_AND_TRACKED, address_terms
+from flows.render.tunnel import admit_tunnel
 
 _OF_NODE = (NODE_ITSELF, BEHIND_NODE)
 
@@ -38,6 +39,7 @@ _OF_NODE = (NODE_ITSELF, BEHIND_NODE)
 def render_routed_bridge(flows: FlowSet, binding: Binding) -> None:
     """The flows that depend on the bridge's LOCAL port, its tunnel port, its node's addresses and pod ranges."""
     _admit_node(flows, binding)
+    admit_tunnel(flows, binding)
     _own_ranges(flows, binding)
     _deliver_to_node(flows, binding)
     _between_node_and_tunnel(flows, binding)

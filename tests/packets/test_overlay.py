@@ -7,8 +7,10 @@ Real packets, and real switches with rendered flows; see tests/helpers/lab/overl
 from __future__ import annotations
 
 import socket
+import struct
+import subprocess
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from itertools import count, permutations
 from pathlib import Path
@@ -20,11 +22,12 @@ from flows.bridge.routing import NetworkMode
 from flows.cluster.model import Direction, IPBlock, Key, Operator, Peer, Policy, Requirement, Rule, Selector
 from flows.cluster.net import Net, parse_address, parse_network
 from flows.interpret.frame_encoder import encode
-from flows.interpret.packet import SYN, transport
+from flows.interpret.packet import SYN, Packet, transport
 from flows.pipeline import tables
 from flows.pipeline.gateway import GATEWAY_MAC
 from tests.helpers.lab.overlay import MTU, UNDERLAY_MTU, Overlay, OverlayNode, heard, ip, listen, overlay
 from tests.helpers.ovs.openflow_client import client
+from tests.helpers.waiting import until
 from topology.host import links, netns
 
 pytestmark = pytest.mark.lab
@@ -173,6 +176,70 @@ def test_a_packet_is_taken_only_from_its_nodes_tunnel_end(net: Overlay, family: 
         net.known["node-1"] = known
         net.install()
     assert exchange(net, "x/a", "x/c", family)
+
+
+# A second address of node-2 that its Node does not name, such as one that moves between machines.
+FURTHER = {4: "192.0.2.200", 6: "2001:db8::200"}
+
+
+def tunneled(packet: Packet) -> bytes:
+    """A packet as it is in a Geneve tunnel (RFC 8926, section 3.4)."""
+    return struct.pack("!BBHI", 0, 0, 0x6558, 0) + encode(replace(packet, eth_src=GATEWAY_MAC, eth_dst=GATEWAY_MAC))
+
+
+@contextmanager
+def underlay_of(net: Overlay, version: int) -> Iterator[None]:
+    """Tunnels over this family, node-1 masquerades, and node-2 has a further address."""
+    known, (one, two) = dict(net.known), net.nodes.values()
+    further = f"{FURTHER[version]}/{24 if version == 4 else 64}"
+    masquerade = "table inet own { chain c { type nat hook postrouting priority 100; oifname br-ul masquerade; }; }"
+    with ExitStack() as stack:
+        stack.callback(net.install)
+        stack.callback(net.known.update, known)
+        for number, node in enumerate((one, two), 1):
+            net.known[node.name] = known[node.name]._replace(tunnel_end=parse_address(node.addresses[version]))
+            with netns.inside(node.netns):
+                links.sysctl(f"ipv4.conf.ul{number}.arp_ignore", 8)  # the port is the switch's alone
+            ip(node.netns, "neigh", "flush", "dev", "br-ul")
+        net.install()
+        ip(two.netns, "address", "add", further, "dev", "br-ul", *(["nodad"] if version == 6 else []))
+        stack.callback(ip, two.netns, "address", "del", further, "dev", "br-ul")
+        nft(one.netns, masquerade)
+        stack.callback(nft, one.netns, "delete table inet own")
+        yield
+
+
+def nft(where: Path, text: str) -> None:
+    """Run nft(8) in a namespace."""
+    with netns.inside(where):
+        subprocess.run(["nft", "-f", "-"], input=text, text=True, check=True)
+
+
+@pytest.mark.parametrize("underlay", FAMILIES)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_pod_cannot_tunnel_through_its_nodes_masquerading(net: Overlay, family: int, underlay: int) -> None:
+    """What a pod sends to an address that no Node names leaves with its node's own, which is a tunnel's end."""
+    (pod, _), (node, _), (there, target) = (ends(net)[name] for name in ("x/a", "node-1", "x/c"))
+    source, port = ends(net)["x/b"][1][family], next(PORTS)
+    with underlay_of(net, underlay), closing(listen(there, family, target[family], port)) as server:
+        server.settimeout(0.3)
+
+        def arrives(sender: Path, to: str, tries: int = 3) -> bool:
+            forged = transport(parse_address(source), parse_address(target[family]), 17, 999, port)
+            with netns.inside(sender):
+                made = socket.socket(socket.AF_INET if underlay == 4 else socket.AF_INET6, socket.SOCK_DGRAM)
+            with closing(made):
+                for _ in range(tries):
+                    with suppress(OSError):
+                        made.sendto(tunneled(forged), (to, 6081))
+                    with suppress(TimeoutError):
+                        return bool(server.recvfrom(100)[1][0] == source)
+            return False
+
+        assert until(lambda: arrives(node, ends(net)["node-2"][1][underlay]))  # the node itself may
+        for to in (FURTHER[underlay], ends(net)["node-2"][1][underlay], ends(net)["node-1"][1][underlay]):
+            assert not arrives(pod, to), to
+        assert not arrives(node, FURTHER[underlay])
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -334,13 +401,15 @@ def test_a_node_that_goes_is_not_reached(net: Overlay) -> None:
     assert exchange(net, "x/a", "x/c", 4)
 
 
-def _live(node: OverlayNode, frame: bytes, in_port: int, tunnel_from: Net | None, seconds: float = 10.0) -> Copy | None:
+def _live(
+    node: OverlayNode, frame: bytes, in_port: int, tunnel: tuple[Net, Net] | None, seconds: float = 10.0
+) -> Copy | None:
     """What a live probe comes to on one switch (`headgate explain --live`)."""
     awaited = LiveCopies()
     awaited.expect(1, 1, frame)
     with client(node.bridge.target) as switch:
         switch.ask_for_copies()
-        switch.send(into_tables(frame, in_port, tunnel_from))
+        switch.send(into_tables(frame, in_port, tunnel))
         message = switch.packet_in(seconds)
         if message is None:
             return None
@@ -358,6 +427,8 @@ def test_a_live_probe_goes_through_the_tunnel_by_hand(net: Overlay, family: int)
     frame = encode(replace(packet, eth_src=int(source.mac.replace(":", ""), 16), eth_dst=GATEWAY_MAC))
     ends = [parse_address(node.addresses[net.underlay]) for node in (one, two)]
     assert _live(one, frame, source.ofport, None) == Copy(tables.OUTPUT.number, 1, ends[1])
-    found = _live(two, frame, 1, ends[0])
+    found = _live(two, frame, 1, (ends[0], ends[1]))
     assert found is not None and (found.table, found.port) == (tables.OUTPUT.number, target.ofport)
-    assert _live(two, frame, 1, parse_address("192.0.2.99"), 0.5) is None  # from a tunnel that nobody has
+    nobody = parse_address("192.0.2.99")
+    assert _live(two, frame, 1, (nobody, ends[1]), 0.5) is None  # from a tunnel that nobody has
+    assert _live(two, frame, 1, (ends[0], nobody), 0.5) is None  # to an end that is not ours

@@ -45,8 +45,9 @@ def test_the_packet_passes_the_tables_with_the_mark() -> None:
     marked, resubmitted = actions_of(into_tables(FRAME, 3, None))
     assert isinstance(marked, Load) and resubmitted == look_up
     assert (marked.place.register, marked.place.start, marked.value) == (PROBED.register, PROBED.start, load.value)
-    end = parse_address("192.0.2.1")
-    assert SetField(oxm.TUN_SRC, end.value) in actions_of(into_tables(FRAME, 3, end))
+    source, target = parse_address("192.0.2.1"), parse_address("2001:db8::2")
+    there = actions_of(into_tables(FRAME, 3, (source, target)))
+    assert {SetField(oxm.TUN_SRC, source.value), SetField(oxm.TUN_IPV6_DST, target.value)} <= set(there)
     assert actions_of(out_of_port(FRAME, 5, 3)) == (Output(5),)
 
 

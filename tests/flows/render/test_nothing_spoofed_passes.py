@@ -63,14 +63,16 @@ class World:
             macs = (self.mac(node, port), *self.routers.macs.values())
             own = macs[0] if chance.random() < 0.7 else chance.choice(macs)
             gateway = GATEWAY_MAC if chance.random() < 0.7 else chance.choice((*MACS, *macs))
-            yield node, port, self.tunneled(port, replace(packet, eth_src=own, eth_dst=gateway))
+            yield node, port, self.tunneled(node, port, replace(packet, eth_src=own, eth_dst=gateway))
 
-    def tunneled(self, port: int, packet: Packet) -> Packet:
-        """With a tunnel's end where it comes from a tunnel."""
+    def tunneled(self, node: str, port: int, packet: Packet) -> Packet:
+        """With the tunnel's ends where it comes from a tunnel; mostly it came to the node's own end."""
         if port != UPLINK:
             return packet
         ends = [node.tunnel_end for node in self.routers.nodes.values()]
-        return replace(packet, tunnel_from=self.chance.choice((*ends, STRANGER, None)))
+        said, to = (self.chance.choice((*ends, STRANGER, None)) for _ in range(2))
+        own = self.routers.nodes[node].tunnel_end
+        return replace(packet, tunnel_from=said, tunnel_to=own if self.chance.random() < 0.7 else to)
 
     def mac(self, node: str, port: int) -> int:
         """The MAC address of who is at a port."""
@@ -85,6 +87,8 @@ class World:
             return source in own and packet.eth_dst == GATEWAY_MAC and packet.eth_src == self.mac(node, port)
         known = self.routers.nodes
         if port == UPLINK:
+            if packet.tunnel_to is None or packet.tunnel_to != known[node].tunnel_end:
+                return False
             others = (one for one in known.values() if one.name != node and one.tunnel_end == packet.tunnel_from)
             return any(net.contains(source) for one in others for net in one.nets)
         here = {net for key, nets in self.network.attached.items() for net in nets if self.home(key) == node}
@@ -135,7 +139,7 @@ def test_nobody_asks_or_answers_for_others(cluster: Cluster, seed: int, mode: Ne
         else:
             kind = chance.choice((packets.NEIGHBOR_SOLICIT, packets.NEIGHBOR_ADVERT, 133, 134, 137))
             said = packets.neighbor(kind, mac, spoken.eth_dst, spoken.source, spoken.target, spoken.target, link)
-        said = replace(said, tunnel_from=spoken.tunnel_from)
+        said = replace(said, tunnel_from=spoken.tunnel_from, tunnel_to=spoken.tunnel_to)
         out = world.network.switches[node].send(port, said)
         assert {where for where, _ in out} <= {port}, "neighbor messages reach nobody else"
         owner = world.network.plan.ports(node).get(port)

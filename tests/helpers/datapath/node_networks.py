@@ -155,7 +155,7 @@ class Routers:
     def _through_tunnel(self, node: str, packet: Packet) -> list[Arrival]:
         own = self.nodes[node].tunnel_end
         found = [one.name for one in self.nodes.values() if one.tunnel_end == packet.tunnel_to]
-        return [Arrival(name, UPLINK, replace(packet, tunnel_to=None, tunnel_from=own)) for name in found]
+        return [Arrival(name, UPLINK, replace(packet, tunnel_from=own)) for name in found]
 
     def _route(self, packet: Packet) -> list[Arrival]:
         """From the network between the nodes to the node that the packet is for, which hands it to its switch."""

@@ -199,11 +199,11 @@ class TwoNodes:
             for out, frame in self.switches[arriving.node].send(arriving.port, arriving.packet):
                 owner = self._owners[arriving.node].get(out)
                 if isinstance(owner, Key):
-                    got.append((owner, replace(frame, tunnel_from=None)))
+                    got.append((owner, replace(frame, tunnel_from=None, tunnel_to=None)))
                     continue
                 for one in self.plan.network.onward(arriving.node, out, replace(frame, tunnel_from=None)):
                     if isinstance(one, Received):
-                        got.append((one.where, one.packet))
+                        got.append((one.where, replace(one.packet, tunnel_to=None)))
                     else:
                         pending.append(one)
         return got
