@@ -8,17 +8,16 @@ from __future__ import annotations
 import os
 import random
 import selectors
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 
 from tests.chaos.history import Observation
 from tests.chaos.world import FAMILIES, PORTS, PROTOCOLS
 from topology.host.netns import enter
 from topology.probe.attempts import DatagramAttempt, EndpointSockets, ProbeAttempt, StreamAttempt
+from topology.probe.background import Background
 from topology.probe.matrix import LabProbe, Outcome
 from topology.probe.servers import raise_file_limit
 from topology.spec.address import LabEndpoint
@@ -28,7 +27,7 @@ PATIENCE = {"TCP": 3.5, "UDP": 1.5}
 TICK = 0.02
 
 
-class Prober:
+class Prober(Background):
     """A context, in which `rate` probes a second are sent between `pairs`. `observed` has what came of them, in seconds
     of `clock`.
     """
@@ -47,23 +46,12 @@ class Prober:
         self._chance = random.Random(seed)
         self._rate = rate
         self._clock = clock
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="prober", daemon=True)
+        super().__init__("prober")
         self._selector = selectors.DefaultSelector()
         self._sources: dict[str, EndpointSockets] = {}
         self._namespaces: dict[str, int] = {}
         self._running: deque[tuple[float, LabProbe, ProbeAttempt]] = deque()
         self.failure: Exception | None = None
-
-    def __enter__(self) -> Prober:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stopping.set()
-        self._thread.join()
 
     def _run(self) -> None:
         """A thread of its own, since it enters network namespaces. It sees every probe to its end."""

@@ -15,11 +15,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from topology.errors import LabError
 from topology.host.netns import in_thread, inside
+from topology.probe.background import Background
 from topology.probe.matrix import LabProbe
 from topology.spec.address import LabEndpoint
 
@@ -77,7 +77,7 @@ class TrafficFlow:
         return self._sock.fileno()
 
 
-class Traffic:
+class Traffic(Background):
     """Flows that each send a message every `interval` seconds while the context is entered.
 
     The constructor connects TCP flows and raises LabError if one cannot connect.
@@ -89,19 +89,13 @@ class Traffic:
         self.flows = [_open(probe, endpoints, netns) for probe in probes]
         self._interval = interval
         self._sending = threading.Event()
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="traffic", daemon=True)
+        super().__init__("traffic")
 
-    def __enter__(self) -> Traffic:
+    def __enter__(self) -> Self:
         self._sending.set()
-        self._thread.start()
-        return self
+        return super().__enter__()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stopping.set()
-        self._thread.join()
+    def _close(self) -> None:
         for flow in self.flows:
             flow.close()
 
@@ -173,7 +167,7 @@ class Arrival(NamedTuple):
     port: int
 
 
-class Capture:
+class Capture(Background):
     """Counts IP packets that arrive at an endpoint's interface while the context is entered; no later fragments."""
 
     def __init__(self, endpoint: LabEndpoint, netns: Path) -> None:
@@ -185,18 +179,9 @@ class Capture:
         self._sock = in_thread(make)
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
         self._sock.settimeout(0.05)
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
+        super().__init__("capture")
 
-    def __enter__(self) -> Capture:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stopping.set()
-        self._thread.join()
+    def _close(self) -> None:
         self._sock.close()
 
     def count(self, source: LabEndpoint, protocol: int, port: int) -> int:

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import structlog
 
 from controller.base.threads import watched
+from controller.peers.token_bucket import TokenBucket
 from controller.sources.kubernetes.client import Api
 from controller.sources.kubernetes.stream import CONFLICT, NOT_FOUND, ApiError
 from controller.sources.kubernetes.write_pause import WritePause
@@ -70,7 +71,7 @@ class EventWriter:
         self._reasons: dict[Key, str] = {}
         self._written: OrderedDict[tuple[Key, str], _Written] = OrderedDict()
         self._last: dict[Key, float] = {}
-        self._tokens, self._filled_at = float(MAX_BURST), time.monotonic()
+        self._bucket = TokenBucket(MAX_BURST, EVENTS_PER_SECOND, time.monotonic())
         self._pause = WritePause()
         self._not_before = 0.0
         self._writing = False
@@ -117,7 +118,7 @@ class EventWriter:
                     self._condition.wait(RECUR_SECONDS if due is None else min(wait, RECUR_SECONDS))
                     continue
                 _, key, reason = due
-                self._tokens -= 1
+                self._bucket.spend(1)
                 self._writing = True
             self._write(key, reason)
             self._writing = False
@@ -125,9 +126,7 @@ class EventWriter:
     def _next(self) -> tuple[float, Key, str] | None:
         """The next event to write: its time.monotonic(), policy and reason; None when there is none."""
         now = time.monotonic()
-        self._tokens = min(float(MAX_BURST), self._tokens + (now - self._filled_at) * EVENTS_PER_SECOND)
-        self._filled_at = now
-        earliest = max(self._not_before, now if self._tokens >= 1 else now + (1 - self._tokens) / EVENTS_PER_SECOND)
+        earliest = max(self._not_before, now + self._bucket.wait(now))
         found = [
             (max(earliest, self._due(key, reason)), key, reason)
             for key, reason in self._reasons.items()

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
+from typing import Self
 
 from flows.interpret.frame_encoder import encode
 from flows.interpret.packet import ARP_REQUEST, arp
@@ -22,6 +22,7 @@ from topology.host.netns import in_thread, inside
 from topology.lab.lab import Lab
 from topology.lab.node import LAB_BRIDGE
 from topology.lab.pod import POD_INTERFACE
+from topology.probe.background import Background
 
 _ALL_PROTOCOLS = 0x0003
 _PATIENCE = 2.0
@@ -65,7 +66,7 @@ def send_from(netns: Path, interface: str, frames: Iterable[bytes]) -> None:
             sock.send(frame)
 
 
-class FrameListener:
+class FrameListener(Background):
     """What arrives at the interfaces of some endpoints, from entering the context on; `heard` may be asked any time."""
 
     def __init__(self, lab: Lab, names: Sequence[str]) -> None:
@@ -73,27 +74,21 @@ class FrameListener:
         self._names = names
         self._frames: dict[str, list[bytes]] = {name: [] for name in names}
         self._lock = threading.Lock()
-        self._stopping = threading.Event()
         self._stack = ExitStack()
         self._selector = selectors.DefaultSelector()
-        self._thread = threading.Thread(target=self._run, name="ears", daemon=True)
+        super().__init__("ears")
         self._fences = 0
 
-    def __enter__(self) -> FrameListener:
+    def __enter__(self) -> Self:
         for name in self._names:
             interface = LAB_BRIDGE if name.startswith("node:") else POD_INTERFACE
             sock = self._stack.enter_context(_open(self._lab.netns(name), interface, _ALL_PROTOCOLS))
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
             sock.setblocking(False)
             self._selector.register(sock, selectors.EVENT_READ, name)
-        self._thread.start()
-        return self
+        return super().__enter__()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stopping.set()
-        self._thread.join()
+    def _close(self) -> None:
         self._stack.close()
         self._selector.close()
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 import errno
 import selectors
 import socket
-import threading
 from collections.abc import Collection, Iterable
 from contextlib import ExitStack, suppress
-from types import TracebackType
 
 from topology.host.netns import in_thread, inside
 from topology.lab.lab import Lab
+from topology.probe.background import Background
 from topology.probe.matrix import LabProbe
 
 _INTERVAL = 0.01
@@ -183,7 +182,7 @@ class ForbiddenAttempts:
         self._selector.close()
 
 
-class BackgroundStreams:
+class BackgroundStreams(Background):
     """Lets streams go on in a thread, each a step every 10 ms, from entering the context until leaving it.
 
     With `closing` they are closed at its end.
@@ -192,18 +191,9 @@ class BackgroundStreams:
     def __init__(self, streams: Iterable[Replies | LongLived | ForbiddenAttempts], closing: bool = True) -> None:
         self.streams = list(streams)
         self._closing = closing
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="streams", daemon=True)
+        super().__init__("streams")
 
-    def __enter__(self) -> BackgroundStreams:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stopping.set()
-        self._thread.join()
+    def _close(self) -> None:
         for stream in self.streams if self._closing else ():
             stream.close()
 
