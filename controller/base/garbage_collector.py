@@ -10,8 +10,9 @@ from controller.base.native_threads import unpatched
 
 # A full collection of a large cluster stops every thread for most of a second, OpenFlow echo replies included, and one
 # of the middle generation for half of one while the cluster is loaded. So full collections are rare, and none happens
-# during work that makes very many objects to keep (`without_collection`).
-GC_THRESHOLDS = (50_000, 20, 100)
+# during work that makes very many objects to keep (`without_collection`). One of the young takes 2 to 5 ms, which every
+# DNS answer that is held may wait for.
+GC_THRESHOLDS = (10_000, 100, 100)
 # New objects that are left after such work, from which on the collector skips all that there are (gc.freeze): reference
 # counts free them when they are no longer used. Garbage with cycles among them is never freed, so this must be rare,
 # and it is: as many objects have to be new, and live.

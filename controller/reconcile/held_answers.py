@@ -14,35 +14,27 @@ No input or output here.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 
 from controller.reconcile.commands import KeepListening, ReleasePackets
-from controller.reconcile.dns_traffic import Ends, Parked, PodTraffic
+from controller.reconcile.dns_traffic import MAX_BYTES, Ends, Parked, PodTraffic
 from controller.reconcile.events import DnsPacket
 from controller.reconcile.switch import Switch
-from flows.cluster.domain_names import matches_any
+from controller.reconcile.waiting_packets import WaitingPackets
 from flows.cluster.model import Key, Protocol
 from flows.cluster.net import host_address_error
 from flows.dns.assembly import opened_stream
-from flows.dns.message import DnsAnswer, DnsError, read_answer, read_query
+from flows.dns.message import DnsAnswer, DnsError, read_answer, read_answered_query, read_query
 from flows.dns.packet import Datagram, PacketError, read_packet
+from flows.plan.shared_room import SharedRoom
 from flows.plan.world import World
 from flows.render.answers import LISTENING_SECONDS, DnsServer
 
-HOLD_SECONDS = 2.0  # the longest that a packet waits for flows
-MAX_WAITING = 4096  # packets of one switch that wait; more are dropped, and the pod asks again
 LONGEST_LIFE = 7 * 86400.0  # seconds that an answer may count
+FULL_SECONDS = 300.0  # that a pod is named whose addresses found no room
+MAX_FULL = 1000  # such pods
+SWEEP_SECONDS = 1.0  # between two looks for what is too old
 RENEW_SECONDS = LISTENING_SECONDS / 3
-
-
-@dataclass(slots=True)
-class _Waiting:
-    """Packets that wait for their switch to realize a revision; -1 until the plans are updated."""
-
-    packets: tuple[DnsPacket, ...]
-    deadline: float
-    revision: int = -1
 
 
 class HeldAnswers:
@@ -54,7 +46,9 @@ class HeldAnswers:
         self._shortest = shortest_life
         self.counts: Counter[str] = Counter()
         self._pods: dict[tuple[int, int], PodTraffic] = {}  # by datapath id and ofport
-        self._waiting: dict[int, list[_Waiting]] = {}  # by datapath id
+        self._room: SharedRoom[str] = SharedRoom(MAX_BYTES)  # by namespace
+        self._full: dict[Key, tuple[float, str]] = {}  # the oldest first
+        self._waiting = WaitingPackets()
         self._swept_at = 0.0
         self._listening: set[int] = set()  # datapath ids of bridges that hold answers
         self._renewed_at: float | None = None
@@ -65,25 +59,33 @@ class HeldAnswers:
         """A switch handed over a packet. Returns whether a pod learned something new."""
         pod = self._world.pod_at(packet.dpid, packet.ofport)
         if pod is None:
-            self._release([packet], now)
+            self._release([packet])
             return False
-        traffic = self._pods.get((packet.dpid, packet.ofport))
-        if traffic is None:
-            traffic = self._pods[packet.dpid, packet.ofport] = PodTraffic()
+        traffic = self._traffic(packet, pod)
         try:
             found = read_packet(packet.frame)
         except PacketError:
-            self._release([packet], now)
+            self._release([packet])
             return False
         servers = self._world.dns_servers
         if DnsServer(found.target, found.dport) in servers and found.source in self._world.addresses_of(pod):
             return self._query(traffic, pod, found, now)
         if DnsServer(found.source, found.sport) not in servers:
-            self._release([packet], now)
+            self._release([packet])
             return False
         if found.protocol is Protocol.TCP:
             return self._segment(traffic, pod, found, [packet], now)
         return self._answer(traffic, pod, found, [packet], now)
+
+    def _traffic(self, packet: DnsPacket, pod: Key) -> PodTraffic:
+        """What is open of the pod that is at the packet's port now."""
+        place = packet.dpid, packet.ofport
+        found = self._pods.get(place)
+        if found is None or found.pod != pod:
+            if found is not None:
+                found.clear()
+            found = self._pods[place] = PodTraffic(pod, self._room)
+        return found
 
     def _query(self, traffic: PodTraffic, pod: Key, found: Datagram, now: float) -> bool:
         """The copy of a query, which is on its way to the server already."""
@@ -92,19 +94,31 @@ class HeldAnswers:
         except DnsError:
             return False
         parked = traffic.asked((Ends(found.source, found.sport, found.target, found.dport), query), now)
-        return parked is not None and self._learn(pod, [parked.answer], parked.packets, now)
+        return parked is not None and self._read(pod, parked.message, parked.packets, now)
 
     def _answer(self, traffic: PodTraffic, pod: Key, found: Datagram, packets: Iterable[DnsPacket], now: float) -> bool:
+        """What waits for its query is not read further: it may be a lie."""
         try:
-            answer = read_answer(found.data)
+            query = read_answered_query(found.data)
         except DnsError:
-            self._release(packets, now)
+            self._release(packets)
             return False
-        key = Ends(found.target, found.dport, found.source, found.sport), answer.query
+        key = Ends(found.target, found.dport, found.source, found.sport), query
         if traffic.answered(key, now):
-            return self._learn(pod, [answer], packets, now)
-        traffic.parked.set(key, Parked(answer, tuple(packets)), now)
+            return self._read(pod, found.data, packets, now)
+        held = tuple(packets)
+        if not traffic.park(key, Parked(found.data, held), now):
+            self.counts["dropped"] += len(held)
         return False
+
+    def _read(self, pod: Key, message: bytes, packets: Iterable[DnsPacket], now: float) -> bool:
+        """The answer to a query of the pod."""
+        try:
+            answer = read_answer(message)
+        except DnsError:
+            self._release(packets)
+            return False
+        return self._learn(pod, [answer], packets, now)
 
     def _segment(
         self, traffic: PodTraffic, pod: Key, found: Datagram, packets: Iterable[DnsPacket], now: float
@@ -115,11 +129,11 @@ class HeldAnswers:
         known = traffic.streams.get(ends)
         if stream is not None:
             if known is None or known.following != stream.following:
-                traffic.streams.set(ends, stream, now)
-            self._release(packets, now)
+                traffic.follow(ends, stream, now)
+            self._release(packets)
             return False
         if known is None or not found.data:
-            self._release(packets, now)
+            self._release(packets)
             return False
         try:
             messages = known.add(found)
@@ -129,7 +143,7 @@ class HeldAnswers:
         if messages is None:
             self.counts["dropped"] += 1
             return False
-        traffic.streams.set(ends, known, now)
+        traffic.follow(ends, known, now)
         answers = []
         for message in messages:
             try:
@@ -137,79 +151,77 @@ class HeldAnswers:
             except DnsError:
                 continue
         if not messages:
-            self._release(packets, now)
+            self._release(packets)
             return False
         return self._learn(pod, answers, packets, now)
 
     def _learn(self, pod: Key, answers: Iterable[DnsAnswer], packets: Iterable[DnsPacket], now: float) -> bool:
         """Answers to a pod's queries: what rules with names want of them is learned, and the packets wait for it."""
+        held, learned = tuple(packets), self._world.learned
         changed = taught = False
         for answer in answers:
             usable = [(net, life) for net, life in answer.addresses if not host_address_error(net)]
             name = answer.query.name
-            if usable and matches_any(self._world.name_patterns(pod), name):
+            if usable and self._world.name_patterns(pod).match(name):
                 until = [(net, now + min(max(life, self._shortest), LONGEST_LIFE)) for net, life in usable]
-                changed |= self._world.learned.learn(pod, name, until)
+                changed |= learned.learn(pod, name, until, held[0].dpid)
                 taught = True
+        self._note_full(now)
         if taught:
             self.counts["learned"] += 1
-            self._wait(packets, now)
+            self._wait(held, now)
         else:
-            self._release(packets, now)
+            self._release(held)
         return changed
+
+    def _note_full(self, now: float) -> None:
+        """Some addresses found no room: name their pods for a while."""
+        full = self._world.learned.full
+        for pod, why in full.items():
+            self._full.pop(pod, None)
+            if len(self._full) < MAX_FULL:
+                self._full[pod] = now, why
+        full.clear()
 
     def _wait(self, packets: Iterable[DnsPacket], now: float) -> None:
         held = tuple(packets)
-        waiting = self._waiting.setdefault(held[0].dpid, [])
-        if len(waiting) >= MAX_WAITING:
+        if not self._waiting.hold(held, now):
             self.counts["dropped"] += len(held)
-        else:
-            waiting.append(_Waiting(held, now + HOLD_SECONDS))
 
-    def _release(self, packets: Iterable[DnsPacket], now: float) -> None:
+    def _release(self, packets: Iterable[DnsPacket]) -> None:
         held = tuple(packets)
         self.counts["released"] += len(held)
-        self._waiting.setdefault(held[0].dpid, []).append(_Waiting(held, now))
+        self._waiting.free(held)
 
     # -- release -----------------------------------------------------------------------------------------------------
 
     def releases(self, now: float, switch_of: Callable[[int], Switch | None]) -> list[ReleasePackets]:
         """The packets to release now. Call it when plans are updated and switches have their desired flows."""
-        found = []
-        for dpid in list(self._waiting):
-            switch = switch_of(dpid)
-            kept: list[_Waiting] = []
-            free: list[DnsPacket] = []
-            for one in self._waiting[dpid]:
-                if one.revision < 0 and switch is not None:
-                    one.revision = max(switch.desired_revision, 0)
-                ready = switch is not None and switch.realized_revision >= one.revision
-                if ready or now >= one.deadline:
-                    free += one.packets
-                else:
-                    kept.append(one)
-            if kept:
-                self._waiting[dpid] = kept
-            else:
-                del self._waiting[dpid]
-            if free:
-                found.append(ReleasePackets(dpid, free[-1].session, tuple(free)))
-        return found
+        return self._waiting.releases(now, switch_of)
 
     @property
     def waiting(self) -> int:
         """How many packets wait for flows."""
-        return sum(len(one.packets) for waiting in self._waiting.values() for one in waiting)
+        return len(self._waiting)
+
+    @property
+    def full(self) -> Mapping[Key, str]:
+        """The pods some of whose addresses found no room lately, and why."""
+        return {pod: why for pod, (_, why) in self._full.items()}
 
     def due_at(self) -> float | None:
-        """When `releases` has something to do although no event comes."""
-        return min((one.deadline for waiting in self._waiting.values() for one in waiting), default=None)
+        """When there is something to do although no event comes: packets to release, or old ones to forget."""
+        times = [self._waiting.due_at(), self._swept_at + SWEEP_SECONDS if self._pods else None]
+        return min((at for at in times if at is not None), default=None)
 
     def sweep(self, now: float) -> None:
         """Forget what is too old, once a second."""
-        if now - self._swept_at < 1.0:
+        if now - self._swept_at < SWEEP_SECONDS:
             return
         self._swept_at = now
+        self._note_full(now)
+        while self._full and now - next(iter(self._full.values()))[0] >= FULL_SECONDS:
+            del self._full[next(iter(self._full))]
         for place, traffic in list(self._pods.items()):
             self.counts["unasked"] += traffic.forget_old(now)
             if not traffic:
@@ -217,10 +229,10 @@ class HeldAnswers:
 
     def forget(self, dpid: int) -> None:
         """A switch has another session, or none: its packets are gone with the one before."""
-        self._waiting.pop(dpid, None)
+        self._waiting.forget(dpid)
         self._renewed_at = None
         for place in [place for place in self._pods if place[0] == dpid]:
-            del self._pods[place]
+            self._pods.pop(place).clear()
 
     # -- listening ---------------------------------------------------------------------------------------------------
 

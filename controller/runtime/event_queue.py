@@ -1,19 +1,22 @@
-"""The queue of events on their way to the reconciler. It knows nothing of what an event means."""
+"""The queue of events on their way to the reconciler. Of what an event means it knows only which are packets.
+
+These come behind all others, a limited number with each batch, so that a flood of them delays no change.
+"""
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections import Counter
 
 from controller.reconcile.events import DnsPacket, Event, Tick
+from controller.runtime.packet_queue import PacketQueue
 
 MAX_BATCH = 10_000  # events that are handled at once
-MAX_PACKETS = 4_096  # of one switch that wait here; more are dropped
+MAX_BATCH_PACKETS = 256
 
 
 class DrainMark:
-    """A place in the queue: `handled` is set once every event before it was handled."""
+    """A place in the queue: `handled` is set once every event before it was handled, but for packets."""
 
     def __init__(self) -> None:
         self.handled = threading.Event()
@@ -23,18 +26,23 @@ class EventQueue:
     """Events in the order in which they were posted; any thread of the hub may post, the event loop alone takes."""
 
     def __init__(self) -> None:
-        self._queue: queue.Queue[Event | DrainMark] = queue.Queue()
-        self._packets: Counter[int] = Counter()  # by datapath id
+        self._queue: queue.Queue[Event | DrainMark | None] = queue.Queue()  # None: there are packets
+        self._packets = PacketQueue()
         self._lock = threading.Lock()
+        self._dropped = 0
 
     def post(self, event: Event) -> None:
-        """Append an event. Never blocks. A packet is dropped where too many of its switch wait."""
-        if isinstance(event, DnsPacket):
-            with self._lock:
-                if self._packets[event.dpid] >= MAX_PACKETS:
-                    return
-                self._packets[event.dpid] += 1
-        self._queue.put(event)
+        """Append an event. Never blocks. A packet is dropped where too many of its port or its switch wait."""
+        if not isinstance(event, DnsPacket):
+            self._queue.put(event)
+            return
+        with self._lock:
+            if not self._packets.put(event):
+                self._dropped += 1
+                return
+            first = len(self._packets) == 1
+        if first:
+            self._queue.put(None)
 
     def drain(self, timeout: float) -> bool:
         """Wait until every event posted before this call was handled. False after `timeout` seconds."""
@@ -44,16 +52,21 @@ class EventQueue:
 
     def next_batch(self, timeout: float) -> tuple[list[Event], list[DrainMark]]:
         """The events and marks that are there now; a Tick if no event comes within `timeout` seconds."""
-        found: list[Event | DrainMark] = []
+        found: list[Event | DrainMark | None] = []
         try:
-            found.append(self._queue.get(timeout=timeout))
+            found.append(self._queue.get(timeout=timeout) if not self._packets else self._queue.get_nowait())
             while len(found) < MAX_BATCH:
                 found.append(self._queue.get_nowait())
         except queue.Empty:
             pass
-        events = [item for item in found if not isinstance(item, DrainMark)]
-        packets = Counter([event.dpid for event in events if isinstance(event, DnsPacket)])
-        if packets:
-            with self._lock:
-                self._packets -= packets
-        return events or [Tick()], [item for item in found if isinstance(item, DrainMark)]
+        with self._lock:
+            packets = self._packets.take(MAX_BATCH_PACKETS)
+        events: list[Event] = [one for one in found if one is not None and not isinstance(one, DrainMark)]
+        events += packets
+        return events or [Tick()], [one for one in found if isinstance(one, DrainMark)]
+
+    def take_dropped(self) -> int:
+        """How many packets found no room since the last call."""
+        with self._lock:
+            dropped, self._dropped = self._dropped, 0
+        return dropped

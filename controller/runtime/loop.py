@@ -40,7 +40,7 @@ from flows.cluster.model import Key
 
 log = structlog.get_logger("headgate")
 
-TICK_SECONDS = 1.0  # between two batches at most
+TICK_SECONDS = 1.0  # between two batches at most, and between two ticks
 MIN_TICK_SECONDS = 0.001
 
 
@@ -71,6 +71,7 @@ class EventLoop:
         self._status = status
         self._report_policies = report_policies
         self._stopping = False
+        self._ticked_at = 0.0
         self._thread = watched("core", self._run)
 
     def start(self) -> None:
@@ -92,6 +93,7 @@ class EventLoop:
             due = self._reconciler.due(time.monotonic())
             wait = TICK_SECONDS if due is None else min(max(due, MIN_TICK_SECONDS), TICK_SECONDS)
             events, marks = self._events.next_batch(wait)
+            self._tick(events)
             try:
                 self._handle(events)
             except Exception:
@@ -101,6 +103,15 @@ class EventLoop:
             for mark in marks:
                 mark.handled.set()
             self._locked.notify_batch()
+
+    def _tick(self, events: list[Event]) -> None:
+        """Add a tick where the last one is too long ago: events that come all the time must not keep it away."""
+        now = time.monotonic()
+        if not any(isinstance(event, Tick) for event in events):
+            if now - self._ticked_at < TICK_SECONDS:
+                return
+            events.append(Tick())
+        self._ticked_at = now
 
     def _handle(self, events: list[Event]) -> None:
         problems_before = self._event_log.policy_problems
@@ -115,6 +126,8 @@ class EventLoop:
             self._commands.carry_out(command)
         self._event_log.contained(contained)
         with self._locked.lock:
+            if dropped := self._events.take_dropped():
+                self._reconciler.held_answers.counts["dropped"] += dropped
             self._event_counters.handled(self._reconciler, events, commands, seconds)
             self._status.handled(events)
             self._event_log.handled(events)

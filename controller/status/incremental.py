@@ -118,7 +118,7 @@ class IncrementalViews:
             contained=(
                 *reconciler.contained_problems(),
                 *service_problems(world),
-                *name_problems(world),
+                *name_problems(world, reconciler.held_answers.full),
                 *reconciler.missing_bridges(),
             ),
             unknown_switches=(

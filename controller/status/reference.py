@@ -85,7 +85,7 @@ def problem_views(reconciler: Reconciler) -> tuple[ProblemView, ...]:
         reconciler.problems,
         reconciler.contained_problems(),
         service_problems(reconciler.world),
-        name_problems(reconciler.world),
+        name_problems(reconciler.world, reconciler.held_answers.full),
         reconciler.missing_bridges(),
     )
     return (

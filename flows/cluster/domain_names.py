@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from functools import lru_cache
 from typing import NamedTuple
 
 from flows.cluster.net import Net
@@ -51,14 +50,35 @@ def matches_name(pattern: str, name: str) -> bool:
     return pattern == name
 
 
-@lru_cache(maxsize=1 << 14)
-def matches_any(patterns: tuple[str, ...], name: str) -> bool:
-    """Whether any of the patterns stands for a name."""
-    return any(matches_name(pattern, name) for pattern in patterns)
+class NamePatterns:
+    """Patterns of rules. Asking for a name costs its labels, however many patterns there are."""
 
+    __slots__ = ("_below", "_names")
 
-def liveness(patterns: tuple[str, ...], names: Iterable[tuple[str, bool]]) -> bool | None:
-    """Whether an address that has these names, each live or not, is live for a rule with these patterns; None where it
-    has no name that the rule stands for."""
-    found = [live for name, live in names if matches_any(patterns, name)]
-    return any(found) if found else None
+    def __init__(self, patterns: Iterable[str]) -> None:
+        self._names: set[str] = set()
+        self._below: set[str] = set()  # what stands behind `*.`
+        for pattern in patterns:
+            if pattern.startswith("*."):
+                self._below.add(pattern[2:])
+            else:
+                self._names.add(pattern)
+
+    def match(self, name: str) -> bool:
+        """Whether any of the patterns stands for a name."""
+        if name in self._names:
+            return True
+        if not self._below:
+            return False
+        label, _, rest = name.partition(".")
+        while label and rest:
+            if rest in self._below:
+                return True
+            label, _, rest = rest.partition(".")
+        return False
+
+    def liveness(self, names: Iterable[tuple[str, bool]]) -> bool | None:
+        """Whether an address that has these names, each live or not, is live for a rule with these patterns; None
+        where it has no name that the rule stands for."""
+        found = [live for name, live in names if self.match(name)]
+        return any(found) if found else None

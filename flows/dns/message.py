@@ -16,6 +16,7 @@ from flows.cluster.net import Net
 
 MAX_CHAIN = 16  # CNAMEs of one answer that are followed
 MAX_RECORDS = 4096  # in the answer section
+MAX_POINTERS = 126  # of one name: between any two of them is a label
 _HEADER = struct.Struct("!HHHHHH")
 _QUESTION = struct.Struct("!HH")
 _RECORD = struct.Struct("!HHIH")
@@ -51,6 +52,14 @@ def read_query(message: bytes) -> DnsQuery:
     flags, _, query, _ = _read_question(message)
     if flags & _RESPONSE:
         raise DnsError("a response, not a query")
+    return query
+
+
+def read_answered_query(message: bytes) -> DnsQuery:
+    """The question that a response repeats; nothing behind it is read. Raises DnsError."""
+    flags, _, query, _ = _read_question(message)
+    if not flags & _RESPONSE:
+        raise DnsError("a query, not a response")
     return query
 
 
@@ -128,7 +137,7 @@ def _read_name(message: bytes, offset: int) -> tuple[str, int]:
     """A name at an offset, and where it ends there. A pointer must lead to an earlier place than the one before it, so
     there is no loop."""
     labels: list[bytes] = []
-    total, end, bound = 0, -1, offset
+    total, end, bound, pointers = 0, -1, offset, 0
     while True:
         if offset >= len(message):
             raise DnsError("a name ends early")
@@ -139,8 +148,9 @@ def _read_name(message: bytes, offset: int) -> tuple[str, int]:
             target = (length & 0x3F) << 8 | message[offset + 1]
             if end < 0:
                 end = offset + 2
-            if target >= bound:
-                raise DnsError("a pointer that leads ahead")
+            pointers += 1
+            if target >= bound or pointers > MAX_POINTERS:
+                raise DnsError("a pointer that leads ahead, or one too many")
             offset = bound = target
             continue
         if length & _POINTER:

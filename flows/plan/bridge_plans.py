@@ -12,6 +12,7 @@ from functools import partial
 from flows.bridge.claim_contest import BridgeName
 from flows.bridge.reader import BindingChange, BindingReader
 from flows.bridge.state import USERSPACE_DATAPATHS, BindingResult, BridgeState, PodBinding
+from flows.cluster.domain_names import NamePatterns
 from flows.cluster.model import Key
 from flows.cluster.net import Net
 from flows.pipeline.pod_limits import Limit
@@ -60,6 +61,7 @@ class BridgePlans:
         self.distributor = RuleDistributor(self.by_bridge, self.pod_ports, self.fail)
         self.replanned: set[BridgeName] = set(bridges)
         self.to_show: set[BridgeName] = set(bridges)
+        self.patterns: dict[Key, NamePatterns] = {}  # of the rules that select a pod, since rules or subjects changed
         self._readers: dict[BridgeName, BindingReader] = {}
         self._bindings: dict[BridgeName, BindingResult] = {}  # what readers have, where it was asked for
         self._new_plans: set[BridgeName] = set()  # since `apply_policy`: their ports have all that isolates their pods
@@ -204,6 +206,8 @@ class BridgePlans:
         """
         engine = self._objects.engine
         changes = engine.compute_changes()
+        if changes.rules or changes.subjects:
+            self.patterns.clear()
         affected = set(read) | self.distributor.distribute(changes, moved, engine)
         affected |= self._update_names()
         new_plans, self._new_plans = self._new_plans, set()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from flows.cluster.domain_names import liveness
+from flows.cluster.domain_names import NamePatterns
 from flows.cluster.net import Net
 from flows.openflow.match import Match, match
 from flows.render.rules import AnyStage, named_peer_terms
@@ -24,7 +24,7 @@ class NamedPeers:
     __slots__ = ("_at", "_patterns", "_stage")
 
     def __init__(self, patterns: tuple[str, ...], stage: AnyStage) -> None:
-        self._patterns = patterns
+        self._patterns = NamePatterns(patterns)
         self._stage = stage
         self._at: dict[int, dict[Net, Match]] = {}  # by ofport
 
@@ -40,7 +40,7 @@ class NamedPeers:
         toggled: list[Match] = []
         for address in known.keys() | learned.keys() if addresses is None else addresses:
             names = learned.get(address)
-            live = None if names is None else liveness(self._patterns, names.items())
+            live = None if names is None else self._patterns.liveness(names.items())
             after = None if live is None else match(*named_peer_terms(self._stage, ofport, address, live))
             before = known.get(address)
             if before == after:

@@ -88,6 +88,7 @@ class World(WorldState):
         if before == after:
             return False
         self._dns_stale |= concerns_dns((kind, key), new, old, self.network_options)
+        self._plans.patterns.clear()
         readmitted = self._objects.readmit(kind, key)
         if kind == "Node" and isinstance(key, str):
             self.network.set_node(key, after)
@@ -237,7 +238,7 @@ class World(WorldState):
                 continue
             if memory is not None and self.pod_at(dpid, memory[0]) == memory[1]:
                 for entry in memory[2]:
-                    found |= self.learned.restore(memory[1], entry, until)
+                    found |= self.learned.restore(memory[1], entry, until, dpid)
         return found
 
     def _bridges_with(self, dpid: int) -> list[BridgeName]:

@@ -17,6 +17,7 @@ from flows.bridge.network import FLAT_NETWORK, NetworkOptions
 from flows.bridge.node_names import NodeNames
 from flows.bridge.owners import Owners
 from flows.bridge.state import Binding, BindingResult, BridgeState, PodBinding, PortProblem
+from flows.cluster.domain_names import NamePatterns
 from flows.cluster.model import AuditMode, Cluster, Direction, Key, Pod, Policy, Selector
 from flows.cluster.net import Net
 from flows.pipeline.pod_limits import Limit
@@ -227,16 +228,13 @@ class WorldState:
         found = self.engine.pod(pod)
         return found.addresses if found is not None else ()
 
-    def name_patterns(self, pod: Key) -> tuple[str, ...]:
+    def name_patterns(self, pod: Key) -> NamePatterns:
         """The patterns of domain names in the rules that select a pod."""
-        found = [
-            pattern
-            for subjects in self.engine.subjects_of(pod)
-            for rule in subjects.rules
-            if rule.owners
-            for pattern in rule.key.names
-        ]
-        return tuple(dict.fromkeys(found))
+        found = self._plans.patterns.get(pod)
+        if found is None:
+            rules = [rule for subjects in self.engine.subjects_of(pod) for rule in subjects.rules if rule.owners]
+            found = self._plans.patterns[pod] = NamePatterns([one for rule in rules for one in rule.key.names])
+        return found
 
     # -- bridges -----------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from flows.cluster.domain_names import matches_any
+from flows.cluster.domain_names import NamePatterns
 from flows.cluster.model import Action, ClusterPolicy, ClusterRule, Direction, DomainPeer, NodePeer, Peer, Pod, Tier
 from flows.cluster.selectors import matches
 from flows.policy.named_ports import named_ports
@@ -73,11 +73,12 @@ class TierBook:
 
     def _of_names(self, rule: ClusterRule, subjects: int) -> Iterator[TierRule]:
         """The same rule for each subject that learned addresses for its names, with these as its peers."""
-        patterns = tuple([peer.pattern for peer in rule.peers if isinstance(peer, DomainPeer)])
+        names = [peer.pattern for peer in rule.peers if isinstance(peer, DomainPeer)]
+        patterns = NamePatterns(names)
         ends = self._book.ends
-        for key, learned in self._book.cluster.learned.items() if patterns else ():
+        for key, learned in self._book.cluster.learned.items() if names else ():
             subject = ends.of_pods([key]) & subjects if key in self._book.index.numbers else 0
-            addresses = {one.address for one in learned if one.live and matches_any(patterns, one.name)}
+            addresses = {one.address for one in learned if one.live and patterns.match(one.name)}
             if subject and addresses:
                 yield TierRule(subject, rule, ends.with_addresses(addresses) | ends.outside_in(addresses), 0)
 

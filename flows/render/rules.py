@@ -28,7 +28,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from flows.bridge.state import Binding
-from flows.cluster.domain_names import LearnedAddress, liveness
+from flows.cluster.domain_names import LearnedAddress, NamePatterns
 from flows.cluster.model import Action as RuleAction
 from flows.cluster.model import Direction, Key, Protocol, Tier
 from flows.cluster.net import Net
@@ -224,8 +224,9 @@ def _render_stage(
         rendered.append(rule)
         dimensions: list[list[tuple[Term, ...]]] = [[(subject,) for subject in subjects]]
         dimensions += _dimensions(rule, stage.peer, userspace)
-        patterns = rule.level.names if rule.level is not None else ()
-        for key in sorted(rule.subjects) if patterns else ():
+        names = rule.level.names if rule.level is not None else ()
+        patterns = NamePatterns(names)
+        for key in sorted(rule.subjects) if names else ():
             for port in ports.get(key, ()):
                 dimensions[1] += learned_terms(stage, port, patterns, learned.get(key, ()))
         for clause, members in enumerate(dimensions, 1):
@@ -259,14 +260,14 @@ def _dimensions(rule: CompiledRule, peer: str, userspace: bool) -> list[list[tup
 
 
 def learned_terms(
-    stage: AnyStage, ofport: int, patterns: tuple[str, ...], learned: Iterable[LearnedAddress]
+    stage: AnyStage, ofport: int, patterns: NamePatterns, learned: Iterable[LearnedAddress]
 ) -> Iterator[tuple[Term, ...]]:
     """Terms for each address that the pod at an ofport learned for names that the patterns stand for."""
     names: dict[Net, list[tuple[str, bool]]] = defaultdict(list)
     for one in learned:
         names[one.address].append((one.name, one.live))
     for address, known in names.items():
-        live = liveness(patterns, known)
+        live = patterns.liveness(known)
         if live is not None:
             yield named_peer_terms(stage, ofport, address, live)
 

@@ -11,13 +11,15 @@ import pytest
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.l2 import Ether
 
-from controller.reconcile import held_answers
+from controller.reconcile import held_answers, waiting_packets
 from controller.reconcile.commands import Command, DumpFlows, KeepListening, ReleasePackets, SendBundle
-from controller.reconcile.dns_traffic import MAX_QUERIES, PARKED_SECONDS, QUERY_SECONDS
+from controller.reconcile.dns_traffic import ENTRY_BYTES, MAX_QUERIES, PARKED_SECONDS, QUERY_SECONDS
 from controller.reconcile.events import ClusterChanged, DnsPacket, Event, FlowsDumped, SwitchDown, Tick
 from controller.reconcile.meters import MeterReport
-from controller.reconcile.name_problems import NO_METERS, NO_SERVER, name_problems
+from controller.reconcile.name_problems import NO_METERS, NO_ROOM, NO_SERVER, name_problems
+from controller.reconcile.problem import Problem
 from controller.reconcile.reconciler import DNS_MIN_TTL, Reconciler
+from controller.reconcile.waiting_packets import HOLD_SECONDS
 from flows.bridge.network import NetworkOptions
 from flows.bridge.state import BridgeState
 from flows.cluster.domain_names import LearnedAddress
@@ -37,8 +39,9 @@ from flows.cluster.model import (
 )
 from flows.cluster.net import parse_address
 from flows.pipeline.tables import NAMES
+from flows.plan import learned_names
 from flows.plan.effective_cluster import effective_cluster
-from flows.plan.learned_names import MAX_OF_NAME, LearnedNames
+from flows.plan.learned_names import FULL_NAME, MAX_OF_NAME, LearnedNames
 from tests.helpers.cluster.model_objects import labels
 from tests.helpers.controller.reconcile_driver import Driver, port
 
@@ -62,6 +65,10 @@ def cluster(policy: ClusterPolicy | None = POLICY) -> Cluster:
     pods = {key: Pod(key, node="n1", uid=key.name, addresses=(parse_address(text),)) for key, text in ADDRESS.items()}
     namespaces = {name: Namespace(name, {"ns": name}) for name in "xy"}
     return Cluster(namespaces, pods, cluster_policies={} if policy is None else {policy.key: policy})
+
+
+def problems(found: Holding) -> list[Problem]:
+    return list(name_problems(found.core.world, found.core.held_answers.full))
 
 
 class Holding(Driver):
@@ -159,7 +166,7 @@ def test_a_switch_that_does_not_answer_holds_it_for_a_moment_only() -> None:
     found.late = []
     found.ask(A, "www.example.com")
     packet = found.answer(A, "www.example.com", "192.0.2.7")
-    found.tick(held_answers.HOLD_SECONDS)
+    found.tick(HOLD_SECONDS)
     assert found.released == [packet]
 
 
@@ -274,14 +281,14 @@ def test_it_listens_while_a_rule_has_names_and_no_longer() -> None:
 
 
 def test_it_is_told_where_names_open_nothing() -> None:
-    assert not list(name_problems(Holding().core.world))
+    assert not problems(Holding())
     found = Holding(meters=MeterReport(0, {}, {}))
-    assert [one.reason for one in name_problems(found.core.world)] == [NO_METERS]
+    assert [one.reason for one in problems(found)] == [NO_METERS]
     assert not found.listened
     bare = Holding(NetworkOptions())
-    assert [one.reason for one in name_problems(bare.core.world)] == [NO_SERVER]
+    assert [one.reason for one in problems(bare)] == [NO_SERVER]
     bare.send(ClusterChanged(cluster(None)))
-    assert not list(name_problems(bare.core.world))
+    assert not problems(bare)
 
 
 def test_a_pod_that_goes_takes_along_what_it_learned() -> None:
@@ -336,6 +343,65 @@ def test_a_flood_is_bounded() -> None:
     assert len(found.opened(A)) == MAX_OF_NAME
     found.tick(QUERY_SECONDS + 1)
     assert not found.core.held_answers._pods
+
+
+def test_what_is_too_old_is_counted_although_nothing_else_happens() -> None:
+    """Driven as the event loop is when no event comes: a tick when something is due."""
+    found = Holding()
+    found.answer(A, "www.example.com", "192.0.2.66")
+    for _ in range(10):
+        wait = found.core.due(found.now)
+        assert wait is not None
+        assert wait <= 1
+        found.now += wait
+        found.send(Tick())
+        if found.core.held_answers.counts["unasked"]:
+            return
+    raise AssertionError("never counted")
+
+
+def test_open_dns_is_bounded_for_all_pods_and_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(held_answers, "MAX_BYTES", 100 * ENTRY_BYTES)
+    found = Holding()
+    for number in range(200):
+        found.ask(C, "www.example.com", number)
+        found.answer(C, "x.example.com", "192.0.2.7", number=number)
+    room = found.core.held_answers._room
+    assert 40 * ENTRY_BYTES < room.used <= 50 * ENTRY_BYTES, "y has half of it"
+    found.ask(A, "www.example.com", 1)
+    found.answer(A, "www.example.com", "192.0.2.7", number=1)
+    assert found.opened(A)
+    found.tick(QUERY_SECONDS + 1)
+    assert room.used == 0
+    found.ask(A, "www.example.com", 1)
+    found.send(SwitchDown(1, 1))
+    assert room.used == 0
+
+
+def test_a_pod_that_holds_many_answers_leaves_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting_packets, "MAX_WAITING", 16)
+    found = Holding()
+    found.late = []
+    for pod, count, held in ((A, 20, 8), (B, 20, 4)):
+        for number in range(count):
+            found.ask(pod, f"w{number}.example.com", number)
+            found.answer(pod, f"w{number}.example.com", f"192.0.2.{number + 1}", number=number)
+        assert found.core.held_answers._waiting._of[1].room.of(OFPORT[pod]) == held
+    assert found.core.held_answers.counts["dropped"] == 28
+    found.tick(HOLD_SECONDS)
+    assert len(found.released) == 12
+    assert found.core.held_answers.waiting == 0
+
+
+def test_pods_whose_addresses_find_no_room_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learned_names, "MAX_OF_NAME", 2)
+    found = Holding()
+    found.ask(A, "www.example.com")
+    found.answer(A, "www.example.com", "192.0.2.1", "192.0.2.2", "192.0.2.3")
+    (problem,) = problems(found)
+    assert (problem.key, problem.reason) == ("Pod x/a", f"{NO_ROOM}: {FULL_NAME}")
+    found.tick(held_answers.FULL_SECONDS)
+    assert not problems(found)
 
 
 def test_a_session_that_ends_takes_its_packets_along() -> None:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flows.cluster.net import Net, parse_address
-from flows.dns.message import MAX_CHAIN, DnsError, DnsQuery, read_answer, read_query
+from flows.dns.message import MAX_CHAIN, MAX_POINTERS, DnsError, DnsQuery, read_answer, read_answered_query, read_query
 
 NAMES = ("www.example.com.", "Example.com.", "a.cdn.example.net.", "b_c.example.org.", "x.y.")
 KINDS = {"A": 1, "AAAA": 28}
@@ -135,3 +135,23 @@ def test_other_bytes_in_a_name_keep_it_apart() -> None:
     names = {read_query(dns.message.make_query(one, "A").to_wire()).name for one in odd}
     assert len(names) == 4
     assert not any(name.endswith(".example.com") for name in names)
+
+
+@pytest.mark.parametrize("hops", [1, MAX_POINTERS, MAX_POINTERS + 1, 5000])
+def test_a_chain_of_pointers_is_followed_so_far_only(hops: int) -> None:
+    """Else a message of a few kilobytes would cost its reader the square of that."""
+    question = b"\x03www\x07example\x03com\x00" + b"\x00\x01\x00\x01"
+    chain = bytearray(b"\xc0\x0c")
+    start = 12 + len(question) + 12  # behind the head of the record whose data the chain is
+    for hop in range(1, hops):
+        chain += (0xC000 | start + 2 * (hop - 1)).to_bytes(2, "big")
+    text = b"\xc0\x0c\x00\x10\x00\x01" + bytes(4) + len(chain).to_bytes(2, "big") + chain
+    end = (0xC000 | start + 2 * (hops - 1)).to_bytes(2, "big")
+    address = end + b"\x00\x01\x00\x01" + bytes(4) + b"\x00\x04" + bytes((192, 0, 2, 7))
+    wire = b"\x00\x07\x81\x80\x00\x01\x00\x02\x00\x00\x00\x00" + question + text + address
+    if hops + 1 > MAX_POINTERS:
+        with pytest.raises(DnsError):
+            read_answer(wire)
+    else:
+        assert read_answer(wire).addresses == ((parse_address("192.0.2.7"), 0),)
+    assert read_answered_query(wire) == DnsQuery(7, "www.example.com", 1)
