@@ -5,7 +5,9 @@ here (see `rows`), nor what to write (see `writer`), nor which of two connection
 `service`).
 
 Theory of operation. `_serve` is a loop: run the replica, act on its state, wait for the socket, a timer or `wake`.
-Until the replica has the contents, `_wait_for_contents` bounds the time. Then each round of `_run_synced` does this:
+A new connection asks which database this is, which proves the peer, and waits for its turn to read the contents
+(`reading`). Until the replica has them, `_wait_for_contents` bounds the time. Then each round of `_run_synced` does
+this:
 
 1. `_claim`: when rows changed, find out which database this is. The registry returns the `Database` to publish
    through, or a reason to stay on standby (another connection serves the same database).
@@ -41,6 +43,7 @@ from controller.ovsdb.contents_size import ContentsBounds, ContentsSize
 from controller.ovsdb.controller_planner import BridgeConfig
 from controller.ovsdb.database import Database
 from controller.ovsdb.poller import WakeablePoller
+from controller.ovsdb.reading_turns import ReadingTurns, Turn
 from controller.ovsdb.replica import Replica
 from controller.ovsdb.rows import DatabaseIdentity, RowReader, database_identity
 from controller.ovsdb.session import FramedSession
@@ -83,7 +86,9 @@ class DatabaseConnection:
         config: BridgeConfig,
         registry: ConnectionRegistry,
         bounds: ContentsBounds,
+        turns: ReadingTurns | None = None,
     ) -> None:
+        """`turns` are shared with the connections that are read in turn with this one."""
         self.name = name
         self.direction: ConnectionDirection = direction
         self.database: Database | None = None
@@ -105,6 +110,7 @@ class DatabaseConnection:
         self._backoff: Backoff[str] = Backoff(bounds.limits.retry, bounds.limits.max_retry, bounds.limits.max_retry)
         self._reader = RowReader(config.bridges)
         self._poller = WakeablePoller()
+        self._turn = Turn(turns or ReadingTurns(), self._poller.wake)
         self._closing = False
         self._barriers = Barriers()
         self._published_at = 0.0  # time.monotonic()
@@ -183,6 +189,10 @@ class DatabaseConnection:
         deadline = time.monotonic() + self._limits.sync
         try:
             while not self._closing and session.is_alive():
+                if not self._has_turn(session):
+                    self._wait_for_turn(session)
+                    deadline = time.monotonic() + self._limits.sync
+                    continue
                 replica.run()
                 self.connected = session.is_connected()
                 if not replica.synced:
@@ -195,17 +205,42 @@ class DatabaseConnection:
                     self._changed |= seen != replica.change_seqno
                     seen = replica.change_seqno
                     self._run_synced(session, replica, writer)
+                    self._turn.end()
                 replica.wait(self._poller)
                 self._poller.block()
             self.fault = self.fault or session.fault
             self._connection_down(session.last_error or "closed")
         finally:
+            self._turn.end()
             replica.close()
             self._contents.clear()
+
+    def _has_turn(self, session: FramedSession) -> bool:
+        """Whether the contents may be asked for, or have been: it is this connection's turn."""
+        if not session.is_connected():
+            self._turn.begin()
+            return True
+        return self._turn.take()
+
+    def _wait_for_turn(self, session: FramedSession) -> None:
+        """Answer echoes, and ask which database this is: a peer that says so is proven before it is read."""
+        self.connected = True
+        self._barriers.fail("not read yet")
+        if self._turn.ask_who():
+            session.select("Open_vSwitch", ["_uuid"])
+        session.run()
+        session.recv()
+        if session.rows:
+            self._registry.mark_proven(self)
+        session.rows = None
+        session.wait(self._poller)
+        session.recv_wait(self._poller)
+        self._poller.block()
 
     def _wait_for_contents(self, session: FramedSession, deadline: float) -> float:
         """The replica is not synced. Returns the time, of time.monotonic(), by which it must be."""
         now = time.monotonic()
+        self._turn.note(session.received_bytes, now)
         if not self.connected:
             deadline = now + self._limits.sync
             if self.synced or session.last_error:

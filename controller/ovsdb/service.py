@@ -31,6 +31,7 @@ from controller.ovsdb.contents_size import ContentsBounds
 from controller.ovsdb.controller_planner import BridgeConfig
 from controller.ovsdb.database import Database
 from controller.ovsdb.listener import OvsdbListener
+from controller.ovsdb.reading_turns import ReadingTurns
 from controller.ovsdb.rows import DatabaseIdentity
 from controller.ovsdb.session import FramedSession, MessageBounds
 from controller.ovsdb.sharing import Sharing
@@ -104,11 +105,16 @@ class Ovsdb:
         self._counted: dict[DatabaseConnection, AcceptedConnection] = {}
         self._message_bounds = MessageBounds(limits, MemoryBudget(limits.message_share, limits.messages_pot))
         self._contents_bounds = ContentsBounds(limits, MemoryBudget(limits.contents_share, limits.contents_pot))
+        self._turns = ReadingTurns()
         self._databases = {remote: Database(remote, post) for remote in remotes}
         self._connections: dict[DatabaseConnection, None] = {}  # in the order in which they came
+        self._claimed: dict[str, dict[DatabaseConnection, None]] = {}  # those that claimed a database, by its row
+        self._row_of: dict[DatabaseConnection, str] = {}  # the row that each of them claimed
         for name, database in self._databases.items():
             session = partial(FramedSession.connecting, absolute_remote(name), self._message_bounds, tls)
-            connection = DatabaseConnection(name, "connecting", session, self._config, self, self._contents_bounds)
+            connection = DatabaseConnection(
+                name, "connecting", session, self._config, self, self._contents_bounds, self._turns
+            )
             connection.database = database
             database.assign(connection, "")
             self._connections[connection] = None
@@ -157,8 +163,14 @@ class Ovsdb:
 
     def write_to(self, ovsdbs: frozenset[str] | None, primary: frozenset[str] = frozenset()) -> None:
         """From now on write to these OVSDBs only, None: to all. Of those in `primary` the lock may be taken."""
-        self._sharing.write_to(ovsdbs, primary)
-        self._wake_all()
+        changed = self._sharing.write_to(ovsdbs, primary)
+        if changed is None:
+            self._wake_all()
+            return
+        with self._lock:
+            databases = [self._databases[name] for name in changed & self._databases.keys()]
+        for database in databases:
+            _wake_owner(database)
 
     def set_replicas(self, targets: Collection[str]) -> None:
         """The OpenFlow targets of the other replicas, which switches are to connect to as well."""
@@ -267,8 +279,12 @@ class Ovsdb:
     def claim(self, connection: DatabaseConnection, this: DatabaseIdentity) -> Database | str:
         """Called by a connection that knows its database's identity. See ConnectionRegistry."""
         with self._lock:
-            others = [other for other in self._connections if other is not connection and other.database is not None]
-            rivals = [other for other in others if other.database is not None and other.database.row == this.row]
+            self._note_claim(connection, this.row)
+            rivals = [
+                other
+                for other in self._claimed[this.row]
+                if other is not connection and other.database is not None and other.database.row == this.row
+            ]
             for other in rivals:
                 if other.direction == "connecting":
                     reason = f"the same database as {other.name}"
@@ -289,6 +305,16 @@ class Ovsdb:
             database.assign(connection, this.row)
             return database
 
+    def _note_claim(self, connection: DatabaseConnection, row: str | None) -> None:
+        """A connection claims the database with this row, or has ended (None)."""
+        if (old := self._row_of.pop(connection, None)) is not None:
+            self._claimed[old].pop(connection)
+            if not self._claimed[old]:
+                del self._claimed[old]
+        if row is not None:
+            self._row_of[connection] = row
+            self._claimed.setdefault(row, {})[connection] = None
+
     def mark_proven(self, connection: DatabaseConnection) -> None:
         """Called by a connection that has a database."""
         accepted = self._counted.get(connection)
@@ -302,6 +328,7 @@ class Ovsdb:
             if accepted is not None:
                 self._limiter.release(accepted, bool(connection.fault) or not accepted.proven)
                 self._connections.pop(connection, None)
+            self._note_claim(connection, None)
             for other in self._connections:
                 if other.standby:
                     other.wake()
@@ -344,7 +371,9 @@ class Ovsdb:
             return
         try:
             session = partial(FramedSession.accepted, sock, peer, self._message_bounds, self._accept_tls)
-            connection = DatabaseConnection(peer, "listening", session, self._config, self, self._contents_bounds)
+            connection = DatabaseConnection(
+                peer, "listening", session, self._config, self, self._contents_bounds, self._turns
+            )
             found.append(connection)
             with self._lock:
                 if self._closed:

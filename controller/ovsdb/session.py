@@ -141,6 +141,11 @@ class FramedSession(ovs.jsonrpc.Session):  # type: ignore[misc]  # ovs has no ty
         except OSError:
             return None
 
+    @property
+    def received_bytes(self) -> int:
+        """Bytes that the present connection has received."""
+        return int(self.rpc.get_received_bytes()) if self.rpc is not None else 0
+
     def pick_remote(self) -> None:
         """Choose the address to connect to. A host name is resolved before each attempt."""
         super().pick_remote()

@@ -20,9 +20,13 @@ class Sharing:
         self._primary: frozenset[str] = frozenset()
         self.others: tuple[str, ...] = ()
 
-    def write_to(self, ovsdbs: frozenset[str] | None, primary: frozenset[str]) -> None:
-        """From now on write to these, None: to all; the switches of `primary` have this replica as their primary."""
-        self._ovsdbs, self._primary = ovsdbs, primary
+    def write_to(self, ovsdbs: frozenset[str] | None, primary: frozenset[str]) -> frozenset[str] | None:
+        """From now on write to these, None: to all; the switches of `primary` have this replica as their primary.
+
+        Returns those of which either is new, or was; None: any.
+        """
+        old, self._ovsdbs, self._primary = (self._ovsdbs, self._primary), ovsdbs, primary
+        return None if ovsdbs is None or old[0] is None else (old[0] ^ ovsdbs) | (old[1] ^ primary)
 
     def set_others(self, targets: Iterable[str]) -> bool:
         """The other replicas' OpenFlow targets; returns whether they differ from those before."""

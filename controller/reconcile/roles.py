@@ -81,12 +81,14 @@ class Roles:
         self._queue: dict[BridgeName, None] = {}  # wanted, and to be taken over
         self._taking: dict[BridgeName, float] = {}  # being taken over, since when
         self._changed: set[BridgeName] = set()  # planned or not since `take_changed`
+        self._databases: WriteTo | None = None  # as computed last; None once it may differ
         self._active: set[int] = set()  # sessions that a role may have to be requested of
 
     # -- what happens ------------------------------------------------------------------------------------------------
 
     def on_replicas(self, event: ReplicasChanged) -> None:
         """The view was read, or could not be."""
+        self._databases = None
         self._read_at, self._ask_until = event.read_at, event.ask_until
         self._active.update(self.sessions)
         if (event.alone, event.me, event.view) == (self.alone, self.me, self.view):
@@ -98,6 +100,7 @@ class Roles:
 
     def set_bridge(self, name: BridgeName, bridge: BridgeState | None) -> None:
         """A bridge is new, has changed or is gone (None)."""
+        self._databases = None
         old = self._bridges.pop(name, None)
         if bridge is not None:
             self._bridges[name] = bridge
@@ -116,6 +119,7 @@ class Roles:
 
     def set_served(self, dpid: int, name: BridgeName | None) -> None:
         """A switch serves this bridge now; None: none that is known."""
+        self._databases = None
         session = self.sessions.get(dpid)
         if session is not None and session.bridge != name:
             old, session.bridge = session.bridge, name
@@ -126,12 +130,14 @@ class Roles:
 
     def on_session(self, dpid: int, number: int) -> None:
         """A new OpenFlow session."""
+        self._databases = None
         old = self.sessions.get(dpid)
         self.sessions[dpid] = RoleSession(number, old.bridge if old is not None else None)
         self._session_changed(dpid)
 
     def on_session_end(self, dpid: int, number: int) -> None:
         """A session ended."""
+        self._databases = None
         session = self.sessions.get(dpid)
         if session is not None and session.number == number:
             del self.sessions[dpid]
@@ -146,6 +152,7 @@ class Roles:
 
     def on_role(self, event: RoleChanged, now: float) -> bool:
         """The switch said which role the session has. Returns whether that is another one than before."""
+        self._databases = None
         session = self.sessions.get(event.dpid)
         if session is None or session.number != event.session:
             return False
@@ -189,6 +196,7 @@ class Roles:
 
     def _evaluate(self, name: BridgeName) -> None:
         """Something changed that decides whether a bridge is wanted, planned or to be taken over."""
+        self._databases = None
         if self.alone:
             if name not in self.planned:
                 self.planned.add(name)
@@ -324,6 +332,11 @@ class Roles:
 
     def databases(self) -> WriteTo:
         """The OVSDBs that this replica writes to, where it is let."""
+        if self._databases is None:
+            self._databases = self._compute_databases()
+        return self._databases
+
+    def _compute_databases(self) -> WriteTo:
         if self.alone:
             return WriteTo(None)
         primary = {one.bridge[0] for one in self.sessions.values() if one.primary and one.bridge is not None}
