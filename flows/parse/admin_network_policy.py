@@ -1,9 +1,10 @@
 """AdminNetworkPolicy and BaselineAdminNetworkPolicy (`policy.networking.k8s.io/v1alpha1`) as ClusterPolicies.
 
 Both became ClusterNetworkPolicy. An AdminNetworkPolicy is one of tier Admin; the BaselineAdminNetworkPolicy, of which a
-cluster has one, is one of tier Baseline that comes after all others. Their names get a prefix, as in
-`adminnetworkpolicy:x`, which no object's name can have. Allow is Accept, and ports are written otherwise; everything
-else is read as in `cluster_network_policy`, and fails closed as there.
+cluster has one, is one of tier Baseline that comes after all others, and knows neither Pass nor domain names. Their
+names get a prefix, as in `adminnetworkpolicy:x`, which no object's name can have. Allow is Accept, ports are written
+otherwise, and no selector may be absent; everything else is read as in `cluster_network_policy`, and fails closed as
+there.
 Source: the types of sigs.k8s.io/network-policy-api v0.1.7.
 """
 
@@ -62,7 +63,7 @@ def parse_baseline_policy(untrusted: object, errors: Errors) -> ClusterPolicy:
     spec = spec_at(whole, _SPEC, found)
     key = Key("", f"{BASELINE_POLICY.lower()}:{name}")
     place = Tier.BASELINE, MAX_PRIORITY + 1
-    policy = cluster_policy(key, BASELINE_POLICY, place, spec, _DIALECT, found, errors)
+    policy = cluster_policy(key, BASELINE_POLICY, place, spec, _BASELINE, found, errors)
     return policy._replace(generation=generation_at(metadata))
 
 
@@ -90,5 +91,11 @@ def _port(fields: JsonObject, path: str, errors: Errors) -> tuple[PortSpec, ...]
 
 
 _DIALECT = Dialect(
-    {"Allow": Action.ACCEPT, "Deny": Action.DENY, "Pass": Action.PASS}, "ports", _port, MAX_ENTRIES, unmasked=True
+    {"Allow": Action.ACCEPT, "Deny": Action.DENY, "Pass": Action.PASS},
+    "ports",
+    _port,
+    MAX_ENTRIES,
+    unmasked=True,
+    every_namespace=False,
 )
+_BASELINE = _DIALECT._replace(actions={"Allow": Action.ACCEPT, "Deny": Action.DENY}, names=False)

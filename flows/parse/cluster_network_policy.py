@@ -67,8 +67,8 @@ PortReader = Callable[[JsonObject, str, Errors], tuple[PortSpec, ...]]
 
 class Dialect(NamedTuple):
     """In what the versions of the API differ: the actions by name, the field of a rule's ports and what reads one entry
-    of it, the most rules, peers and ports, and whether networks may have host bits; and whether domain names may be
-    peers, as in tier Admin."""
+    of it, the most rules, peers and ports, and whether networks may have host bits, domain names may be peers, and a
+    namespaceSelector may be absent, which then selects all namespaces."""
 
     actions: dict[str, Action]
     ports_field: str
@@ -76,6 +76,7 @@ class Dialect(NamedTuple):
     most: int = MAX_ENTRIES
     unmasked: bool = False
     names: bool = True
+    every_namespace: bool = True
 
 
 def parse_cluster_policy(untrusted: object, errors: Errors) -> ClusterPolicy:
@@ -137,10 +138,9 @@ def cluster_policy(
     errors: Errors,
 ) -> ClusterPolicy:
     """The policy with this tier and priority. `found` has the errors so far: with any of them no rule can be read."""
-    subject = _subject(spec, found)
+    subject = _subject(spec, dialect, found)
     readable = not found
     tier, priority = place
-    dialect = dialect._replace(names=tier is not Tier.BASELINE)
     rules = {one: _rules(spec, one, dialect, readable, found) for one in Direction}
     if not readable and any(found for found in rules.values()):
         # What the author meant is not known, so it comes before all that is.
@@ -152,7 +152,7 @@ def cluster_policy(
     return ClusterPolicy(key, kind, tier or Tier.ADMIN, priority, subject or Subject(), ingress, egress, texts)
 
 
-def _subject(spec: JsonObject, errors: Errors) -> Subject | None:
+def _subject(spec: JsonObject, dialect: Dialect, errors: Errors) -> Subject | None:
     path, fields = "spec.subject", spec.get("subject")
     if not isinstance(fields, dict):
         reason = "is required" if fields is None else f"must be an object, not {describe(fields)}"
@@ -160,13 +160,13 @@ def _subject(spec: JsonObject, errors: Errors) -> Subject | None:
         return None
     before = len(errors)
     given = only_field(fields, _SUBJECT, path, errors)
-    pods = _pods(fields, given, path, errors)
+    pods = _pods(fields, given, dialect, path, errors)
     if pods is None or pods.namespaces is None or len(errors) != before:
         return None
     return Subject(pods.namespaces, pods.pods or EVERYTHING)
 
 
-def _pods(fields: JsonObject, given: str, path: str, errors: Errors) -> Peer | None:
+def _pods(fields: JsonObject, given: str, dialect: Dialect, path: str, errors: Errors) -> Peer | None:
     """The pods of the field `namespaces` or `pods`, whichever is given. An empty selector selects everything."""
     if given == "namespaces":
         namespaces = selector_at(fields, "namespaces", path, errors)
@@ -179,8 +179,9 @@ def _pods(fields: JsonObject, given: str, path: str, errors: Errors) -> Peer | N
         return None
     before = len(errors)
     check_known_fields(pods, _PODS, path, errors)
-    if pods.get("podSelector") is None:
-        errors.append(FieldError(f"{path}.podSelector", "is required"))
+    for name in ("podSelector",) if dialect.every_namespace else ("podSelector", "namespaceSelector"):
+        if pods.get(name) is None:
+            errors.append(FieldError(f"{path}.{name}", "is required"))
     # Without a namespaceSelector the pods of all namespaces are meant: the API decodes it as an empty one.
     namespaces, selected = (selector_at(pods, name, path, errors) for name in ("namespaceSelector", "podSelector"))
     return Peer(selected, namespaces or EVERYTHING) if len(errors) == before else None
@@ -276,13 +277,13 @@ def _peers(fields: JsonObject, direction: Direction, dialect: Dialect, path: str
         return [Peer(ip_block=IPBlock(net)) for net in nets]
     if given == "domainNames":
         return _domain_names(fields, dialect, f"{path}.domainNames", errors)
-    pods = _pods(fields, given, path, errors)
+    pods = _pods(fields, given, dialect, path, errors)
     return [] if pods is None else [pods]
 
 
 def _domain_names(fields: JsonObject, dialect: Dialect, path: str, errors: Errors) -> list[AnyPeer]:
     if not dialect.names:
-        errors.append(FieldError(path, "is for policies of tier Admin only"))
+        errors.append(FieldError(path, "is not for a BaselineAdminNetworkPolicy"))
         return []
     items = fields["domainNames"]
     if not isinstance(items, list) or not 1 <= len(items) <= MAX_ENTRIES:

@@ -189,11 +189,16 @@ def test_domain_names_are_for_accept_only(action: str) -> None:
     assert found.errors == (f"spec.egress[0]: must not name domains with {action}: only Accept may",)
 
 
-def test_domain_names_are_for_egress_of_tier_admin_only() -> None:
+def test_domain_names_are_for_egress_of_both_tiers() -> None:
     names = {"domainNames": ["kubernetes.io"]}
     baseline = value_of(policy(spec(tier="Baseline", egress=[rule(to=[names])])))
-    assert baseline.egress == (ClusterRule(Action.ACCEPT, unreadable=True),)
-    assert baseline.errors == ("spec.egress[0].to[0].domainNames: is for policies of tier Admin only",)
+    assert (baseline.egress, baseline.errors) == ((ClusterRule(Action.ACCEPT, (DomainPeer("kubernetes.io"),)),), ())
+    old = {"subject": NAMESPACES, "egress": [rule("Allow", to=[names])]}
+    v1alpha1 = value_of(policy(old, "BaselineAdminNetworkPolicy", "policy.networking.k8s.io/v1alpha1", "default"))
+    assert v1alpha1.egress == (ClusterRule(Action.ACCEPT, unreadable=True),)
+    assert v1alpha1.errors == ("spec.egress[0].to[0].domainNames: is not for a BaselineAdminNetworkPolicy",)
+    admin = value_of(policy({**old, "priority": 1}, "AdminNetworkPolicy", "policy.networking.k8s.io/v1alpha1"))
+    assert admin.egress == (ClusterRule(Action.ACCEPT, (DomainPeer("kubernetes.io"),)),)
     ingress = value_of(policy(spec(ingress=[{"action": "Accept", "from": [names]}])))
     assert ingress.ingress == (ClusterRule(Action.ACCEPT, unreadable=True),)
     named = {"tcp": {"destinationNamedPort": "web"}}
@@ -285,6 +290,21 @@ def test_baseline_admin_network_policy_comes_last() -> None:
     assert value.errors == ()
     other = value_of(policy(old, "BaselineAdminNetworkPolicy", "policy.networking.k8s.io/v1alpha1", "other"))
     assert other.errors and all(one.unreadable for one in other.ingress)
+
+
+def test_v1alpha1_has_no_pass_in_baseline_and_needs_both_selectors() -> None:
+    v1alpha1 = "policy.networking.k8s.io/v1alpha1"
+    passing = {"subject": NAMESPACES, "ingress": [{"action": "Pass", "from": [NAMESPACES]}]}
+    found = value_of(policy(passing, "BaselineAdminNetworkPolicy", v1alpha1, "default"))
+    assert found.ingress == (ClusterRule(Action.DENY, unreadable=True),)
+    assert found.errors == ("spec.ingress[0].action: must be one of Allow, Deny, not the text 'Pass'",)
+    some: Spec = {"pods": {"podSelector": {}}}
+    allowing = {"priority": 1, "subject": NAMESPACES, "ingress": [{"action": "Allow", "from": [some]}]}
+    found = value_of(policy(allowing, "AdminNetworkPolicy", v1alpha1))
+    assert found.ingress == (ClusterRule(Action.ACCEPT, unreadable=True),)
+    assert found.errors == ("spec.ingress[0].from[0].pods.namespaceSelector: is required",)
+    now = value_of(policy(spec(ingress=[{"action": "Accept", "from": [some]}])))
+    assert now.ingress == (ClusterRule(Action.ACCEPT, (Peer(EVERYTHING, EVERYTHING),)),)
 
 
 @pytest.mark.parametrize(
