@@ -65,13 +65,13 @@ HOURS ?= 1
 
 .PHONY: chaos
 chaos: ## faults on three replicas under traffic, every probe judged: SEED=1 SCHEDULES=3, or SCHEDULE=FILE (needs root)
-	@scripts/bootstrap --dev --lab --root
+	@scripts/bootstrap --dev --lab --compiler --root
 	@tests/envtest/build --if-missing
 	@$(BIN)/python -m tests.chaos run --schedules $(SCHEDULES) $(if $(SEED),--seed $(SEED)) $(if $(SCHEDULE),--schedule $(SCHEDULE))
 
 .PHONY: soak
 soak: ## the same for HOURS=1 hours, with memory, descriptors and flows in build/soak (needs root)
-	@scripts/bootstrap --dev --lab --root
+	@scripts/bootstrap --dev --lab --compiler --root
 	@tests/envtest/build --if-missing
 	@$(BIN)/python -m tests.chaos soak --hours $(HOURS) $(if $(SEED),--seed $(SEED))
 

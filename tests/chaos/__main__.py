@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from tests.chaos.shrink import shrink
 from tests.chaos.soak import soak
 from tests.chaos.stage import stage
 from tests.helpers.api_server.assets import skipped
+from tests.helpers.wall_clock import can_build
 from topology.errors import LabError, MissingError
 
 
@@ -24,8 +26,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if reason := skipped():
         say(reason)
         return 2
+    if not can_build():
+        say("chaos: no C compiler here, with which clocks are built that jump; install Debian's gcc and libc6-dev")
+        return 2
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started must end with this
     try:
         return int(found.run(found))
+    except KeyboardInterrupt:
+        say("chaos: interrupted")
+        return 2
     except (LabError, MissingError, ValueError) as error:
         say(f"chaos: {error}")
         return 2

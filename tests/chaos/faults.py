@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from tests.chaos.history import Disturbance
-from tests.chaos.schedule import CUTS, PROCESS, Kind, Step, links_of
+from tests.chaos.schedule import CLOCKS, CUTS, PROCESS, SLOW, Kind, Step, links_of
 from tests.chaos.stage import ASK_PAUSE, Stage
 from tests.chaos.writers import Restarted
 from topology.host import process
+
+JUMP_SECONDS = 3600
+STALL_SECONDS, BREATH_SECONDS = 0.4, 0.1  # of a disk that is slow
 
 
 @dataclass
@@ -30,6 +34,10 @@ class Breaker:
             self._process(step)
         elif kind in CUTS:
             self._cut(step)
+        elif kind in CLOCKS:
+            self._clock_jumps(step)
+        elif kind in SLOW:
+            self._slow(step)
         elif kind in (Kind.API, Kind.ETCD):
             self._control_plane(step)
         elif kind is Kind.SWITCH:
@@ -58,6 +66,27 @@ class Breaker:
         self.stage.healed_at = time.monotonic()
         for name in links:
             self.stage.links.heal(name)
+
+    def _clock_jumps(self, step: Step) -> None:
+        clock = self.stage.clocks[step.target]
+        clock.set(JUMP_SECONDS if step.what is Kind.CLOCK_AHEAD else -JUMP_SECONDS)
+        time.sleep(step.seconds)
+        clock.set(0)
+
+    def _slow(self, step: Step) -> None:
+        """A process with a disk that stalls does nothing meanwhile: it is stopped for most of the time."""
+        if step.what is Kind.SLOW_DATABASE:
+            node = self.stage.lab.nodes[step.target]
+            (found,) = process.find(self.stage.lab.folder, f"{node.name}/ovsdb-server")
+            pid = found.pid
+        else:
+            pid = self.stage.api.pid("etcd" if step.what is Kind.SLOW_ETCD else "kube-apiserver")
+        end = time.monotonic() + step.seconds
+        while time.monotonic() < end:
+            os.kill(pid, signal.SIGSTOP)
+            time.sleep(STALL_SECONDS)
+            os.kill(pid, signal.SIGCONT)
+            time.sleep(BREATH_SECONDS)
 
     def _control_plane(self, step: Step) -> None:
         api = self.stage.api

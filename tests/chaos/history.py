@@ -6,6 +6,9 @@ may be in force, at each switch for itself: so at each end of a connection. Outs
 has an interval, from its first packet to its answer, or until it was given up; its outcome is right if some state
 that may have been in force within the interval leads to it.
 
+Pods move: a state has the places of the pods that are there, and an observation those of its ends. A connection is
+possible in a state only between pods that are where the observation had them.
+
 A switch that is killed or loses its database loses packets, until it is announced as realized again: then a probe
 through it may fail. It may never succeed where no state allows it.
 """
@@ -14,16 +17,23 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from flows.cluster.model import Cluster, Key, Protocol
 from flows.cluster.net import parse_address
 from flows.policy.probe import Endpoint, Probe
 from flows.policy.verdict import verdict
+from tests.chaos.places import Place, Places
 from topology.probe.matrix import LabProbe, Outcome
 
-Addresses = Mapping[str, Mapping[int, str]]  # of pods by key and family
+
+@dataclass(frozen=True)
+class State:
+    """What is wanted, and where the pods are."""
+
+    cluster: Cluster
+    places: Places
 
 
 @dataclass
@@ -46,22 +56,24 @@ class Disturbance:
 
 @dataclass(frozen=True)
 class Observation:
-    """One probe: when its first packet was sent, when its outcome was known, and which it was."""
+    """One probe: when its first packet was sent, when its outcome was known, and which it was; where its ends were."""
 
     probe: LabProbe
     started: float
     ended: float
     outcome: Outcome
+    source: Place
+    destination: Place
 
 
 @dataclass
 class History:
     """All states in their order, and the changes between them."""
 
-    states: list[Cluster]
+    states: list[State]
     changes: list[Change] = field(default_factory=list)
 
-    def begin(self, what: str, state: Cluster, now: float) -> Change:
+    def begin(self, what: str, state: State, now: float) -> Change:
         """A change to this state begins. Raises ValueError while another is open."""
         if self.changes and math.isinf(self.changes[-1].closed):
             raise ValueError(f"{self.changes[-1].what} is not realized yet")
@@ -81,18 +93,16 @@ class History:
 
 
 class Oracle:
-    """Judges observations by a history. `nodes` has the node of each pod."""
+    """Judges observations by a history."""
 
-    def __init__(self, history: History, addresses: Addresses, nodes: Mapping[str, str]) -> None:
+    def __init__(self, history: History) -> None:
         self._history = history
-        self._addresses = addresses
-        self._nodes = nodes
-        self._verdicts: dict[tuple[int, LabProbe], tuple[bool, bool]] = {}
+        self._verdicts: dict[tuple[int, LabProbe, Place, Place], tuple[bool, bool]] = {}
 
     def may(self, one: Observation) -> frozenset[bool]:
         """The verdicts that may have been in force within the probe's interval."""
-        ends = [self._ends(number, one.probe) for number in self._history.possible(one.started, one.ended)]
-        if self._nodes[one.probe.source] == self._nodes[one.probe.destination]:
+        ends = [self._ends(number, one) for number in self._history.possible(one.started, one.ended)]
+        if one.source.node == one.destination.node:
             return frozenset(egress and ingress for egress, ingress in ends)  # one switch, one bundle
         return frozenset(egress and ingress for egress, _ in ends for _, ingress in ends)
 
@@ -108,7 +118,7 @@ class Oracle:
         return f"{describe(one)}, but {self._reason(one)}"
 
     def _excused(self, one: Observation, disturbances: Iterable[Disturbance]) -> bool:
-        ways = {self._nodes[one.probe.source], self._nodes[one.probe.destination]}
+        ways = {one.source.node, one.destination.node}
         return any(d.node in ways and d.begun <= one.ended and d.ended >= one.started for d in disturbances)
 
     def _reason(self, one: Observation) -> str:
@@ -116,18 +126,21 @@ class Oracle:
         states = f"state {numbers[0]}" if len(numbers) == 1 else f"each of the states {numbers[0]} to {numbers[-1]}"
         return f"{states} {'denies' if one.outcome.reachable else 'allows'} it"
 
-    def _ends(self, number: int, probe: LabProbe) -> tuple[bool, bool]:
-        found = self._verdicts.get((number, probe))
+    def _ends(self, number: int, one: Observation) -> tuple[bool, bool]:
+        key = number, one.probe, one.source, one.destination
+        found = self._verdicts.get(key)
         if found is None:
-            ends = [
-                Endpoint(parse_address(self._addresses[name][probe.family]), pod=Key(*name.split("/")))
-                for name in (probe.source, probe.destination)
-            ]
-            answer = verdict(
-                self._history.states[number], Probe(ends[0], ends[1], Protocol[probe.protocol], probe.port)
-            )
-            found = self._verdicts[number, probe] = answer.egress.allowed, answer.ingress.allowed
+            found = self._verdicts[key] = self._decide(self._history.states[number], one)
         return found
+
+    def _decide(self, state: State, one: Observation) -> tuple[bool, bool]:
+        probe, ends = one.probe, []
+        for name, place in ((probe.source, one.source), (probe.destination, one.destination)):
+            if state.places.get(name) != place:
+                return False, False
+            ends.append(Endpoint(parse_address(place.address(probe.family)), pod=Key(*name.split("/"))))
+        answer = verdict(state.cluster, Probe(ends[0], ends[1], Protocol[probe.protocol], probe.port))
+        return answer.egress.allowed, answer.ingress.allowed
 
 
 def describe(one: Observation) -> str:

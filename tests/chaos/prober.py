@@ -12,8 +12,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from tests.chaos.history import Observation
+from tests.chaos.places import Place, Places
 from tests.chaos.world import FAMILIES, PORTS, PROTOCOLS
 from topology.host.netns import enter
 from topology.probe.attempts import DatagramAttempt, EndpointSockets, ProbeAttempt, StreamAttempt
@@ -27,14 +29,37 @@ PATIENCE = {"TCP": 3.5, "UDP": 1.5}
 TICK = 0.02
 
 
+class _Running(NamedTuple):
+    """A probe under way."""
+
+    started: float
+    probe: LabProbe
+    attempt: ProbeAttempt
+    here: Place
+    there: Place
+
+
+class _Source(NamedTuple):
+    """What is open in a pod's network namespace. It is another namespace in each life of the pod."""
+
+    place: Place
+    sockets: EndpointSockets
+    namespace: int
+
+    def close(self) -> None:
+        self.sockets.close()
+        os.close(self.namespace)
+
+
 class Prober(Background):
-    """A context, in which `rate` probes a second are sent between `pairs`. `observed` has what came of them, in seconds
-    of `clock`.
+    """A context, in which `rate` probes a second are sent between `pairs`, whose pods are at `places`. `observed` has
+    what came of them, in seconds of `clock`. Pairs of which one is not there are left out.
     """
 
     def __init__(
         self,
         pairs: Sequence[tuple[str, str]],
+        places: Callable[[], Places],
         endpoints: Mapping[str, LabEndpoint],
         netns_folder: Path,
         seed: int,
@@ -42,15 +67,14 @@ class Prober(Background):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.observed: list[Observation] = []
-        self._pairs, self._endpoints, self._folder = pairs, endpoints, netns_folder
+        self._pairs, self._places, self._endpoints, self._folder = pairs, places, endpoints, netns_folder
         self._chance = random.Random(seed)
         self._rate = rate
         self._clock = clock
         super().__init__("prober")
         self._selector = selectors.DefaultSelector()
-        self._sources: dict[str, EndpointSockets] = {}
-        self._namespaces: dict[str, int] = {}
-        self._running: deque[tuple[float, LabProbe, ProbeAttempt]] = deque()
+        self._sources: dict[str, _Source] = {}
+        self._running: deque[_Running] = deque()
         self.failure: Exception | None = None
 
     def _run(self) -> None:
@@ -77,11 +101,23 @@ class Prober(Background):
         return LabProbe(source, destination, choose(PROTOCOLS), choose(PORTS), choose(FAMILIES))
 
     def _launch(self, probe: LabProbe) -> None:
-        source, target = self._enter(probe.source), self._endpoints[probe.destination]
+        places = self._places()
+        here, there = places.get(probe.source), places.get(probe.destination)
+        if here is None or there is None:
+            return
         kind = StreamAttempt if probe.protocol == "TCP" else DatagramAttempt
-        attempt = kind(source, probe, target, self._selector)
-        self._running.append((self._clock(), probe, attempt))
-        attempt.start()
+        started = self._clock()
+        attempt: ProbeAttempt | None = None
+        try:
+            source = self._enter(probe.source, here)
+            attempt = kind(source, probe, there.endpoint(self._endpoints[probe.destination]), self._selector)
+            attempt.start()
+        except OSError:  # the pod is just going: its namespace or its address is gone
+            if attempt is not None:
+                attempt.close()
+            self.observed.append(Observation(probe, started, self._clock(), Outcome.DENIED, here, there))
+            return
+        self._running.append(_Running(started, probe, attempt, here, there))
 
     def _poll(self, seconds: float) -> None:
         for key, _ in self._selector.select(seconds):
@@ -90,28 +126,32 @@ class Prober(Background):
 
     def _take_results(self) -> None:
         now = self._clock()
-        still: deque[tuple[float, LabProbe, ProbeAttempt]] = deque()
-        for started, probe, attempt in self._running:
-            if attempt.outcome is None and now < started + PATIENCE[probe.protocol]:
-                still.append((started, probe, attempt))
+        still: deque[_Running] = deque()
+        for one in self._running:
+            outcome = one.attempt.outcome
+            if outcome is None and now < one.started + PATIENCE[one.probe.protocol]:
+                still.append(one)
                 continue
-            self.observed.append(Observation(probe, started, now, attempt.outcome or Outcome.DENIED))
-            attempt.close()
+            found = Observation(one.probe, one.started, now, outcome or Outcome.DENIED, one.here, one.there)
+            self.observed.append(found)
+            one.attempt.close()
         self._running = still
 
-    def _enter(self, name: str) -> EndpointSockets:
-        if name not in self._namespaces:
-            self._namespaces[name] = os.open(self._folder / self._endpoints[name].netns, os.O_RDONLY | os.O_CLOEXEC)
-        enter(self._namespaces[name])
-        if name not in self._sources:
-            self._sources[name] = EndpointSockets(self._endpoints[name], self._selector)
-        return self._sources[name]
+    def _enter(self, name: str, place: Place) -> EndpointSockets:
+        """Enter the pod's network namespace. Raises OSError where it is gone."""
+        before = self._sources.get(name)
+        if before is None or before.place != place:
+            endpoint = place.endpoint(self._endpoints[name])
+            namespace = os.open(self._folder / endpoint.netns, os.O_RDONLY | os.O_CLOEXEC)
+            if before is not None:
+                before.close()
+            self._sources[name] = _Source(place, EndpointSockets(endpoint, self._selector), namespace)
+        enter(self._sources[name].namespace)
+        return self._sources[name].sockets
 
     def _close(self) -> None:
-        for _, _, attempt in self._running:
-            attempt.close()
+        for one in self._running:
+            one.attempt.close()
         for source in self._sources.values():
             source.close()
-        for number in self._namespaces.values():
-            os.close(number)
         self._selector.close()

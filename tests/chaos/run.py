@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from tests.chaos.changes import Changer
 from tests.chaos.faults import Breaker
 from tests.chaos.history import Disturbance, Oracle, tally
+from tests.chaos.places import Places
 from tests.chaos.prober import Prober
 from tests.chaos.schedule import Schedule, Step
 from tests.chaos.stage import Stage, shifted
@@ -81,7 +82,8 @@ def run_schedule(stage: Stage, schedule: Schedule) -> Report:
         captures = [stack.enter_context(stage.lab.capture(server)) for server in SERVERS]
         traffic = stack.enter_context(stage.lab.traffic(ALLOWED, TRAFFIC_INTERVAL))
         pairs = [*stage.world.pairs(schedule.seed), *FIXED_PAIRS]
-        prober = Prober(pairs, stage.lab.endpoints, stage.lab.netns_folder, schedule.seed, PROBE_RATE, run.clock)
+        ends, folder = stage.lab.endpoints, stage.lab.netns_folder
+        prober = Prober(pairs, run.places, ends, folder, schedule.seed, PROBE_RATE, run.clock)
         with prober:
             run.steps()
         run.settle(traffic)
@@ -107,6 +109,10 @@ class _Run:
         self._disturbed: list[Disturbance] = []
         self._changer = Changer(stage, clock, self._over)
         self._breaker = Breaker(stage, self._disturbed, clock, self._over)
+
+    def places(self) -> Places:
+        """Where the pods are now that may be probed."""
+        return self._changer.places
 
     def steps(self) -> None:
         """All steps at their times, everything back as it was, and the end of the schedule."""
@@ -142,9 +148,7 @@ class _Run:
     def judge(self, prober: Prober) -> None:
         """Have the oracle judge every probe."""
         history, report = self._changer.history, self._report
-        nodes = {pod.key: pod.node for pod in self._stage.world.pods}
-        addresses = {key: self._stage.lab.endpoints[key].addresses for key in nodes}
-        oracle = Oracle(history, addresses, nodes)
+        oracle = Oracle(history)
         found = (oracle.wrong(one, self._disturbed) for one in prober.observed)
         report.wrong = [line for line in found if line]
         report.outcomes = tally(prober.observed)

@@ -23,7 +23,9 @@ QUIET_SECONDS = 1.0  # between two faults of the same thing
 
 
 class Kind(enum.Enum):
-    """What a step does. Its target is a replica (`r0`), a node, a link (`r0/n0`), a policy, a pod, or nothing."""
+    """What a step does. Its target is a replica (`r0`), a node, a link (`r0/n0`), a policy, a pod, a pod and a node
+    (`x/p0/n2`), or nothing.
+    """
 
     KILL = "kill"  # kill -9 of a replica, which comes back after `seconds`
     END = "end"  # SIGTERM, as in a rolling update; it comes back after `seconds`
@@ -36,13 +38,23 @@ class Kind(enum.Enum):
     ETCD = "etcd"  # the same of etcd
     SWITCH = "switch"  # kill -9 of an ovs-vswitchd, started after `seconds`
     DATABASE = "database"  # the same of an ovsdb-server
+    SLOW_API = "slow-api"  # the API server works for a part of the time only (see `faults`)
+    SLOW_ETCD = "slow-etcd"  # the same of etcd
+    SLOW_DATABASE = "slow-database"  # the same of an ovsdb-server
+    CLOCK_AHEAD = "clock-ahead"  # a replica's clock jumps an hour ahead, and back after `seconds`
+    CLOCK_BEHIND = "clock-behind"  # the same the other way
     POLICY = "policy"  # a policy is created, or deleted if it is there
     RELABEL = "relabel"  # a pod's role changes, and back the next time
+    MOVE = "move"  # a pod (`x/p0/n2`) goes, and comes to that node with its address and the other role
+    READDRESS = "readdress"  # the same with its role and another address
 
 
-CHANGES = frozenset({Kind.POLICY, Kind.RELABEL})
+MOVES = frozenset({Kind.MOVE, Kind.READDRESS})
+CHANGES = frozenset({Kind.POLICY, Kind.RELABEL}) | MOVES
 PROCESS = frozenset({Kind.KILL, Kind.END, Kind.STOP})
-CONTROL_PLANE = frozenset({Kind.API, Kind.ETCD})
+CLOCKS = frozenset({Kind.CLOCK_AHEAD, Kind.CLOCK_BEHIND})
+CONTROL_PLANE = frozenset({Kind.API, Kind.ETCD, Kind.SLOW_API, Kind.SLOW_ETCD})
+SLOW = frozenset({Kind.SLOW_API, Kind.SLOW_ETCD, Kind.SLOW_DATABASE})
 CUTS = frozenset({Kind.CUT_API, Kind.CUT_SWITCH, Kind.CUT_OPENFLOW, Kind.CUT_OVSDB})
 # How often each comes up, and for how long it lasts at least and at most (seconds).
 _FAULTS: dict[Kind, tuple[int, float, float]] = {
@@ -57,7 +69,14 @@ _FAULTS: dict[Kind, tuple[int, float, float]] = {
     Kind.ETCD: (1, 0.5, 1.5 * LEASE_SECONDS),
     Kind.SWITCH: (2, 0.0, 2.0),
     Kind.DATABASE: (2, 0.0, 2.0),
+    Kind.SLOW_API: (1, 2.0, 10.0),
+    Kind.SLOW_ETCD: (2, 2.0, 10.0),
+    Kind.SLOW_DATABASE: (2, 2.0, 10.0),
+    Kind.CLOCK_AHEAD: (1, 2.0, 2.5 * LEASE_SECONDS),
+    Kind.CLOCK_BEHIND: (1, 2.0, 2.5 * LEASE_SECONDS),
 }
+# How often each kind of change comes up.
+_CHANGES = {Kind.POLICY: 12, Kind.RELABEL: 5, Kind.MOVE: 1, Kind.READDRESS: 2}
 
 
 @dataclass(frozen=True, order=True)
@@ -143,10 +162,9 @@ def make_schedule(
     movable = world.movable
     for _ in range(changes):
         at = round(chance.uniform(FIRST_AT, seconds), 2)
-        if chance.random() < 0.7:
-            steps.append(Step(at, Kind.POLICY.value, chance.choice(sorted(FLAPPING))))
-        else:
-            steps.append(Step(at, Kind.RELABEL.value, chance.choice(movable)))
+        kind = chance.choices(list(_CHANGES), list(_CHANGES.values()))[0]
+        target = chance.choice(sorted(FLAPPING) if kind is Kind.POLICY else movable)
+        steps.append(Step(at, kind.value, f"{target}/{chance.choice(NODES)}" if kind in MOVES else target))
     return Schedule(seed, seconds, pods, tuple(sorted(steps)))
 
 
@@ -154,7 +172,7 @@ def _fault(chance: random.Random, seconds: float, victims: Sequence[str]) -> Ste
     kind = chance.choices(list(_FAULTS), [weight for weight, _, _ in _FAULTS.values()])[0]
     _, least, most = _FAULTS[kind]
     replica, node = chance.choice(victims if kind in PROCESS else REPLICAS), chance.choice(NODES)
-    if kind in PROCESS or kind is Kind.CUT_API:
+    if kind in PROCESS or kind in CLOCKS or kind is Kind.CUT_API:
         target = replica
     elif kind in CUTS:
         target = f"{replica}/{node}"
@@ -174,6 +192,8 @@ def touched(step: Step) -> frozenset[tuple[str, str]]:
     kind, target = step.what, step.target
     if kind in PROCESS:
         return frozenset({("process", target)})
+    if kind in CLOCKS:
+        return frozenset({("clock", target)})
     if kind in CONTROL_PLANE:
         return frozenset({("control-plane", "")})
     if kind is Kind.CUT_API:

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +25,7 @@ from tests.helpers.api_server.server import ApiServer
 from tests.helpers.controller.replicas import Replica, logs, until_divided
 from tests.helpers.lab.traffic import flows
 from tests.helpers.waiting import until
+from tests.helpers.wall_clock import WallClock, can_build
 from topology.host.machine import require_lab_support
 from topology.lab.lab import Lab
 from topology.spec.load import check_topology
@@ -36,7 +37,9 @@ ASK_PAUSE = 0.1
 
 @dataclass
 class Stage:
-    """Everything that runs. `paused` are the replicas that are stopped by a signal."""
+    """Everything that runs. `clocks` are the replicas' own, none without a C compiler; `paused` are the replicas that
+    are stopped by a signal.
+    """
 
     world: World
     folder: Path
@@ -45,6 +48,7 @@ class Stage:
     links: Links
     replicas: dict[str, Replica]
     starter: ThreadPoolExecutor
+    clocks: Mapping[str, WallClock]
     paused: set[str] = field(default_factory=set)
     heard: list[Heard | Restarted] = field(default_factory=list)
     healed_at: float = 0.0
@@ -133,7 +137,10 @@ def stage(pods: int, keep_logs: Path | None = None) -> Iterator[Stage]:
         lab.objects.put(standing_policies())
         replicas = {name: _replica(name, folder, api, lab, links) for name in REPLICAS}
         starter = stack.enter_context(ThreadPoolExecutor(1, "starter"))
-        made = Stage(world, folder, api, lab, links, replicas, starter, heard=heard)
+        clocks = {name: WallClock(folder / name) for name in REPLICAS} if can_build() else {}
+        for name, clock in clocks.items():
+            replicas[name].environment = clock.environment
+        made = Stage(world, folder, api, lab, links, replicas, starter, clocks, heard=heard)
         stack.callback(_end, made, keep_logs)
         for name in replicas:
             made.start(name)

@@ -14,6 +14,13 @@ from tests.chaos.schedule import Schedule, make_schedule, read_schedule
 SEED = 11
 
 
+@pytest.fixture(autouse=True)
+def able(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This machine has what schedules need."""
+    monkeypatch.setattr(command, "can_build", lambda: True)
+    monkeypatch.setattr(command, "skipped", lambda: "")
+
+
 @pytest.fixture
 def ran(monkeypatch: pytest.MonkeyPatch) -> list[Schedule]:
     """The schedules that were run. One fails if it has the third and the fifth step of the seed's."""
@@ -25,7 +32,6 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[Schedule]:
         return [Report(one, wrong=["leaked"] if guilty <= set(one.steps) else []) for one in schedules[:1]]
 
     monkeypatch.setattr(command, "_reports", reports)
-    monkeypatch.setattr(command, "skipped", lambda: "")
     return found
 
 

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from tests.chaos.schedule import (
     CHANGES,
+    CLOCKS,
     CUTS,
     FIRST_AT,
+    MOVES,
     PROCESS,
     Kind,
     Schedule,
@@ -53,6 +55,11 @@ def test_steps_concern_what_there_is(seed: int) -> None:
             replica, _, node = step.target.partition("/")
             assert replica in REPLICAS and (node in NODES or step.what is Kind.CUT_API)
             assert links_of(step)
+        elif step.what in MOVES:
+            key, _, node = step.target.rpartition("/")
+            assert key in World(20).movable and node in NODES
+        elif step.what in CLOCKS:
+            assert step.target in REPLICAS
         elif step.what is Kind.POLICY:
             assert step.target in FLAPPING
         elif step.what is Kind.RELABEL:
@@ -62,7 +69,7 @@ def test_steps_concern_what_there_is(seed: int) -> None:
 def test_every_kind_comes_up() -> None:
     kinds = {step.what for seed in range(60) for step in make_schedule(seed).steps}
     assert kinds == set(Kind)
-    assert {Kind.POLICY, Kind.RELABEL} == CHANGES
+    assert {Kind.POLICY, Kind.RELABEL} | MOVES == CHANGES
 
 
 def test_a_part_of_a_schedule_keeps_everything_else() -> None:

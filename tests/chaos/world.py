@@ -23,6 +23,8 @@ ROLES = ("client", "other")
 MIN_PODS = 12
 # All namespaces of a machine share one limit of neighbours, 1024 by default, and each pair of pods takes two.
 PAIRS = 96
+# Prefixes of addresses for pods that move, outside of the blocks of the nodes (see topology.spec.address).
+NEW_ADDRESSES = {4: "10.10.200.", 6: "fd10:10::c8:"}
 
 _WEB = {"podSelector": {"matchLabels": {"app": "web"}}}
 _EVERYWHERE: Spec = {"namespaceSelector": {}}

@@ -85,6 +85,12 @@ def add_to_bridge(name: str, master: str) -> None:
         ip.link("set", index=_index(ip, name), master=_index(ip, master), state="up")
 
 
+def forget_bridged(name: str) -> None:
+    """Have a Linux bridge forget which MAC address is behind which of its ports."""
+    with IPRoute() as ip:
+        ip.link("set", index=_index(ip, name), kind="bridge", br_fdb_flush=1)
+
+
 def remove_link(name: str) -> None:
     """Delete an interface; a missing one is no error."""
     with IPRoute() as ip:

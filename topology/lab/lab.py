@@ -194,7 +194,7 @@ class Lab:
         nodes = self.topology.nodes
         served: dict[str, Sequence[LabPort]] = {f"node:{node.name}": self.topology.ports for node in nodes}
         served |= {f"external:{item.name}": self.topology.served(item) for item in self.topology.externals}
-        self._start_servers("servers", served | {pod.key: self.topology.served(pod) for pod in self.topology.pods})
+        self.start_servers("servers", served | {pod.key: self.topology.served(pod) for pod in self.topology.pods})
 
     def _make_underlay(self) -> Path:
         path = self.netns_folder / "underlay"
@@ -215,7 +215,8 @@ class Lab:
         job = [{"netns": str(node.netns), "listen": address, "to": address} for node in self.nodes.values()]
         self._start_job("relay", "topology.lab.relay", job)
 
-    def _start_servers(self, role: str, ports: Mapping[str, Sequence[LabPort]]) -> None:
+    def start_servers(self, role: str, ports: Mapping[str, Sequence[LabPort]]) -> None:
+        """Start a process of this role with the servers of some endpoints, which have network namespaces."""
         job = [
             {
                 "name": name,
@@ -266,7 +267,7 @@ class Lab:
         self.objects.put(pod_object(self.topology, pod, self.endpoints) for pod in new)
         self._attach_to_bridges(new)
         served = {pod.key: self.topology.served(pod) for pod in new}
-        self._start_servers(f"servers-{new[0].key.replace('/', '.')}", served)
+        self.start_servers(f"servers-{new[0].key.replace('/', '.')}", served)
 
     def remove_pod(self, key: str) -> None:
         """Remove one pod of a running lab: its object, port and network namespace."""

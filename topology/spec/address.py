@@ -38,7 +38,9 @@ def plan_endpoints(topology: Topology) -> dict[str, LabEndpoint]:
     endpoints: dict[str, LabEndpoint] = {}
     for index, node in enumerate(topology.nodes):
         found = _choose(topology, node.addresses, index + 1, index + 1)
-        _add(endpoints, LabEndpoint(f"node:{node.name}", f"node-{node.name}", _mac(f"node:{node.name}", found), found))
+        _add(
+            endpoints, LabEndpoint(f"node:{node.name}", f"node-{node.name}", mac_of(f"node:{node.name}", found), found)
+        )
     taken = {node.name: 0 for node in topology.nodes}
     order = {node.name: index for index, node in enumerate(topology.nodes)}
     used = {address for pod in topology.pods for address in pod.addresses}
@@ -57,7 +59,7 @@ def plan_endpoints(topology: Topology) -> dict[str, LabEndpoint]:
         automatic = {family: str(EXTERNAL_ADDRESSES[family] + index + 1) for family in (4, 6)}
         found = {family: own.get(family, automatic[family]) for family in topology.families}
         name = f"external:{external.name}"
-        _add(endpoints, LabEndpoint(name, f"ext-{external.name}", _mac(name, found), found))
+        _add(endpoints, LabEndpoint(name, f"ext-{external.name}", mac_of(name, found), found))
     return endpoints
 
 
@@ -67,7 +69,7 @@ def pod_endpoint(topology: Topology, pod: LabPod, node_index: int, number: int) 
         raise TopologyError(f"node {pod.node} has more than {PODS_PER_NODE} pods")
     block = node_index + 1
     found = _choose(topology, pod.addresses, block * 256 + number, (block << 16) + number)
-    return LabEndpoint(pod.key, f"pod-{pod.namespace}.{pod.name}", _mac(pod.key, found), found)
+    return LabEndpoint(pod.key, f"pod-{pod.namespace}.{pod.name}", mac_of(pod.key, found), found)
 
 
 def _chosen(pod: LabPod, endpoint: LabEndpoint) -> list[str]:
@@ -89,7 +91,7 @@ def _given(addresses: Sequence[str]) -> dict[int, str]:
     return {ipaddress.ip_address(text).version: text for text in addresses}
 
 
-def _mac(name: str, addresses: Mapping[int, str]) -> str:
+def mac_of(name: str, addresses: Mapping[int, str]) -> str:
     """0a:58 and the IPv4 address, as several CNI plugins do: readable in captured frames."""
     if 4 in addresses:
         tail = ipaddress.ip_address(addresses[4]).packed

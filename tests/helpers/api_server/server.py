@@ -81,6 +81,10 @@ class ApiServer:
         """etcd is gone at once; its data stays."""
         self._end("etcd", signal.SIGKILL)
 
+    def pid(self, name: str) -> int:
+        """The process of "etcd" or "kube-apiserver"."""
+        return self._processes[name].pid
+
     def compact(self) -> None:
         """Have etcd forget all history."""
         revision = int(self._gateway("kv/range", {"key": "AA=="})["header"]["revision"])

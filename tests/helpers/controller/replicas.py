@@ -9,16 +9,19 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tests.helpers.ovs.daemons import END_WITH_PARENT
+from tests.helpers.paths import ROOT
 from tests.helpers.waiting import free_ports, until
 
 
 class Replica:
-    """One process. `kubeconfig` may lead through a proxy of its own."""
+    """One process. `kubeconfig` may lead through a proxy of its own; `environment` is added to that of the test, and
+    `root` is the folder of another version of Headgate than this one.
+    """
 
     def __init__(self, name: str, folder: Path, kubeconfig: Path, ovsdbs: Sequence[str], *more: str) -> None:
         self.name = name
@@ -28,6 +31,8 @@ class Replica:
         self.url = f"http://127.0.0.1:{self.http_port}"
         self._ovsdbs = ovsdbs
         self._more = more
+        self.environment: Mapping[str, str] = {}
+        self.root = ROOT
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -38,11 +43,9 @@ class Replica:
         command += ["--http", f"127.0.0.1:{self.http_port}", *self._more]
         for remote in self._ovsdbs:
             command += ["--ovsdb", remote]
-        root = str(Path(__file__).parents[3])
+        environment = {**os.environ, "PYTHONPATH": str(self.root), **self.environment}
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [*END_WITH_PARENT, *command], stdout=log, stderr=log, env={**os.environ, "PYTHONPATH": root}
-            )
+            self.process = subprocess.Popen([*END_WITH_PARENT, *command], stdout=log, stderr=log, env=environment)
 
     def send(self, number: signal.Signals) -> None:
         """Send the process a signal."""

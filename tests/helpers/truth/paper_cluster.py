@@ -49,6 +49,10 @@ class PaperCluster:
         else:
             del self._cluster_policies[Key("", meta["name"])]
 
+    def delete_pod(self, key: Key) -> None:
+        """Take one pod away. Raises KeyError when it is not there."""
+        del self._pods[key]
+
     def snapshot(self) -> Cluster:
         """The cluster as it is now."""
         return Cluster(
