@@ -92,8 +92,6 @@ class Prober(Background):
                 self._take_results()
         except Exception as error:  # noqa: BLE001 - a prober that has ended must not pass for one that saw nothing wrong
             self.failure = error
-        finally:
-            self._close()
 
     def _draw(self) -> LabProbe:
         source, destination = self._chance.choice(self._pairs)
