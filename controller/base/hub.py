@@ -42,6 +42,7 @@ def install(hub: str) -> None:
 
         eventlet.monkey_patch()
         _speed_up_current_thread()
+        _close_after_failed_handshakes()
 
 
 def _speed_up_current_thread() -> None:
@@ -58,6 +59,26 @@ def _speed_up_current_thread() -> None:
         return found if found is not None else original()
 
     threading.current_thread = current_thread
+
+
+def _close_after_failed_handshakes() -> None:
+    """Have TLS sockets closed when they cannot be made, as the standard library does.
+
+    eventlet leaves that to the garbage collector, which runs seldom here: while an API server did not answer, each
+    attempt to reach it kept a descriptor.
+    """
+    from eventlet.green import ssl
+
+    original = ssl.GreenSSLSocket.__init__
+
+    def begin(self: ssl.GreenSSLSocket, *arguments: object, **options: object) -> None:
+        try:
+            original(self, *arguments, **options)
+        except BaseException:
+            self.close()
+            raise
+
+    ssl.GreenSSLSocket.__init__ = begin
 
 
 def log_exceptions(handler: Callable[P, object]) -> Callable[P, None]:
