@@ -28,7 +28,20 @@ check_cni() {
     done
     command -v iptables >/dev/null 2>&1 ||
         say "the program iptables is not installed: pods with hostPort need it, unless portmap is release 1.6 or newer"
-    [ -z "$underlay" ] || ip link show dev "$underlay" >/dev/null || fail "there is no interface $underlay"
+    [ -z "$underlay" ] || check_underlay
+}
+
+# All packets of the interface go to the bridge before the kernel gives them to anything that stands on it, and those of
+# a member are its master's.
+check_underlay() {
+    link=$(ip -o link show dev "$underlay") || fail "there is no interface $underlay"
+    case $link in
+        *' master '*) fail "$underlay is a part of $(printf '%s' "$link" | sed 's/.* master \([^ ]*\).*/\1/'): name that" ;;
+    esac
+    over=$(ip -o -d link show | grep -F "@$underlay: " | grep -E ' (vlan|macvlan|macvtap|ipvlan|ipvtap) ' |
+        sed 's/^[0-9]*: \([^@]*\)@.*/\1/' | tr '\n' ' ')
+    [ -z "$over" ] || fail "${over% } on $underlay would get no packets: put pods' network on another interface, or" \
+        "name ${over% } where that is the way to the other nodes"
 }
 
 # Open vSwitch keeps the bridge; headgate-node makes the cable between it and the interface, and moves the addresses, also

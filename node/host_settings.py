@@ -20,6 +20,7 @@ STATE_VARIABLE = "HEADGATE_NODE_STATE"
 FILE = "node.json"
 MAX_BYTES = 1 << 20
 NOT_CHANGED = -1
+_LATER = ("neighbours", "rules")  # settings that a file of an earlier version lacks
 _UTS, _FIRST_UTS = "/proc/self/ns/uts", "uts:[4026531838]"  # the kernel's number of the first: include/linux/proc_ns.h
 
 
@@ -30,8 +31,8 @@ class Settings:
     Folders and the socket are full paths. `underlay` is the interface that is on the bridge UNDERLAY, "" if none is.
     The rest is how to undo: `sysctls` has the earlier value of each kernel setting that was changed, by its path under
     /proc/sys/net; `mtu_request` is the earlier one of the bridge's own port (0: none); `checked_sequences`:
-    conntrack checked TCP sequence numbers; `addresses` and `routes` are
-    those that moved from the underlay interface, in the words of `ip`.
+    conntrack checked TCP sequence numbers; `addresses`, `neighbours`, `routes` and `rules` are those that moved from
+    the underlay interface, in the words of `ip` (`node.host_moved`).
     """
 
     bridge: str = "br-int"
@@ -46,6 +47,8 @@ class Settings:
     checked_sequences: bool = False
     addresses: list[str] = field(default_factory=list)
     routes: list[list[str]] = field(default_factory=list)
+    neighbours: list[str] = field(default_factory=list)
+    rules: list[list[str]] = field(default_factory=list)
 
     @property
     def revision_file(self) -> Path:
@@ -70,13 +73,17 @@ def load(folder: Path) -> Settings:
     try:
         with path.open("rb") as file:
             values = json.loads(file.read(MAX_BYTES))
-        given = {one.name: values[one.name] for one in fields(Settings)}
+        given = {one.name: values[one.name] for one in fields(Settings) if one.name in values or one.name not in _LATER}
     except FileNotFoundError:
         raise NodeError(f"{path} is missing: run deploy/node.sh --cni on this node") from None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise NodeError(f"{path} cannot be used: {error}: run deploy/node.sh --cni again") from None
     settings = Settings(**given)
-    wrong = [one.name for one in fields(Settings) if type(given[one.name]) is not type(getattr(Settings(), one.name))]
+    wrong = [
+        one.name
+        for one in fields(Settings)
+        if type(getattr(settings, one.name)) is not type(getattr(Settings(), one.name))
+    ]
     if wrong:
         raise NodeError(f"{path}: {wrong[0]} is of the wrong type: run deploy/node.sh --cni again")
     return settings

@@ -1,4 +1,4 @@
-"""Moves the underlay interface's addresses and routes to the bridge UNDERLAY, and back.
+"""Moves what belongs to the underlay interface to the bridge UNDERLAY, and back (`node.host_moved`).
 
 Needed for the userspace datapath, which tunnels only through a bridge of its own that has the tunnel's address
 (docs.openvswitch.org, "Connecting VMs Using Tunnels (Userspace)"). The moved ones are kept in the node's state, so that
@@ -12,70 +12,127 @@ into the cable, the kernel completes it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from typing import TypeVar
+from pathlib import Path
 
+from node import host_moved
 from node.errors import NodeError
+from node.host_moved import Moved
 from node.host_names import CABLE, UNDERLAY
 from node.host_nft import UNDERLAY_TABLE, remove, underlay_table
 from node.host_programs import run
 from node.host_settings import Settings
 from node.links import checksums_in_software, sysctl
 
-_OPTIONS = ("-4", "-6")
-_FLAGS = ("linkdown", "dead", "offload", "rt_offload", "trap", "rt_trap")  # what the kernel says of a route
-T = TypeVar("T")
+# What the bridge must do as the interface does: whether and how it has addresses, and whom it believes.
+_SETTINGS = {
+    "ipv4": ("rp_filter", "arp_announce", "arp_ignore", "arp_filter", "proxy_arp", "accept_redirects", "send_redirects",
+             "secure_redirects", "accept_source_route", "log_martians", "src_valid_mark"),
+    "ipv6": ("disable_ipv6", "accept_ra", "accept_ra_defrtr", "accept_ra_pinfo", "autoconf", "use_tempaddr",
+             "accept_redirects", "accept_source_route"),
+}  # fmt: skip
 
 
 def to_bridge(settings: Settings, keep: Callable[[], None]) -> None:
     """Move what is on the interface now; set what was moved earlier and is gone. `keep` saves `settings` before the
-    first change. Raises NodeError."""
+    first change. Raises NodeError, for a route that cannot be set after all else is done."""
     name = settings.underlay
-    addresses, routes = _addresses(name), _routes(name)
-    standing = _addresses(UNDERLAY)
-    if addresses and not standing:  # first run, or the network configuration has set them at boot: those are true
-        settings.addresses, settings.routes = addresses, routes
-    elif addresses:  # an earlier run ended in between
-        settings.addresses = _joined(settings.addresses, standing, addresses)
-        settings.routes = _joined(settings.routes, _routes(UNDERLAY), routes)
-    if addresses:
-        keep()
+    found, standing = host_moved.read(name), host_moved.read(UNDERLAY).renamed(UNDERLAY, name)
+    wanted = _wanted(_kept(settings), standing, found)
+    _keep(settings, wanted, keep)
     _lay_cable(name)
     run(["nft", "-f", "-"], underlay_table(name))
+    _copy_settings(name, wanted)
     run(["ip", "link", "set", "dev", UNDERLAY, "up"])
-    for address in settings.addresses:
-        if address not in standing:
-            _give(address, UNDERLAY)
-    for address in addresses:
-        run(["ip", "addr", "del", address, "dev", name])
-    _set_routes(settings.routes, UNDERLAY)
+    there = set(map(host_moved.key, standing.addresses))
+    for address in wanted.addresses:
+        if host_moved.key(address) not in there:
+            host_moved.give_address(address, name, UNDERLAY, with_end=False)
+    host_moved.take_addresses(found.addresses, name)
+    host_moved.move_neighbours(wanted.neighbours, name, UNDERLAY)
+    host_moved.move_rules(wanted.rules, name, UNDERLAY)
+    try:
+        host_moved.give_routes(wanted.routes, name, UNDERLAY, with_end=False)
+    finally:
+        host_moved.take_routes(name)
 
 
 def back(settings: Settings, keep: Callable[[], None]) -> None:
-    """Move everything back to the interface. What is no longer on the machine is passed over."""
-    name = settings.underlay
-    standing = _addresses(UNDERLAY) if _is_there(UNDERLAY) else []
-    routes = (_routes(UNDERLAY) if standing else []) or settings.routes
+    """Move everything back to the interface. What is no longer on the machine is passed over. Raises NodeError, for a
+    route that cannot be set after all else is done."""
+    name, refused = settings.underlay, None
     if _is_there(name):
-        for address in dict.fromkeys((*standing, *settings.addresses)):
-            if address in standing:
-                run(["ip", "addr", "del", address, "dev", UNDERLAY])
-            _give(address, name)
-        _set_routes(routes, name)
+        moved = _kept(settings)
+        if _is_there(UNDERLAY):
+            standing = host_moved.read(UNDERLAY).renamed(UNDERLAY, name)
+            moved = host_moved.joined(host_moved.joined(moved, standing), moved)
+            _keep(settings, moved, keep)
+            host_moved.take_addresses(standing.addresses, UNDERLAY)
+        for address in moved.addresses:
+            host_moved.give_address(address, name, name, with_end=True)
+        host_moved.move_neighbours(moved.neighbours, UNDERLAY, name)
+        host_moved.move_rules(moved.rules, UNDERLAY, name)
+        try:
+            host_moved.give_routes(moved.routes, name, name, with_end=True)
+        except NodeError as error:
+            refused = error
         run(["nft", "-f", "-"], remove(UNDERLAY_TABLE))
         run(["ip", "link", "set", "dev", name, "promisc", "off"])
     if _is_there(CABLE[0]):
         run(["ip", "link", "del", "dev", CABLE[0]])
-    settings.underlay, settings.addresses, settings.routes = "", [], []
+    settings.underlay = ""
+    _keep(settings, Moved(), keep)
     keep()
+    if refused:
+        raise refused
+
+
+def _wanted(kept: Moved, standing: Moved, found: Moved) -> Moved:
+    """What must be on the bridge, of what an earlier run moved, what is there and what is on the interface."""
+    whole = Moved()
+    for family in host_moved.OPTIONS:
+        old, there, new = (one.family(family) for one in (kept, standing, found))
+        if new.has_own_addresses() and not there.addresses:  # the first run, or a boot: the configuration is true
+            old = Moved()
+        one = host_moved.joined(host_moved.joined(host_moved.joined(old, there), old), new)
+        whole = host_moved.joined(whole, one)
+    return whole
+
+
+def _kept(settings: Settings) -> Moved:
+    return Moved(
+        tuple(settings.addresses),
+        tuple(settings.neighbours),
+        tuple(map(tuple, settings.routes)),
+        tuple(map(tuple, settings.rules)),
+    )
+
+
+def _keep(settings: Settings, moved: Moved, keep: Callable[[], None]) -> None:
+    if moved == _kept(settings):
+        return
+    settings.addresses, settings.neighbours = list(moved.addresses), list(moved.neighbours)
+    settings.routes, settings.rules = list(map(list, moved.routes)), list(map(list, moved.rules))
+    keep()
+
+
+def _copy_settings(name: str, moved: Moved) -> None:
+    """A node forwards, so the kernel reads routers' advertisements at the bridge only if told so: where a route was
+    learned of one."""
+    learned = any("ra" in route for route in moved.routes)
+    for family, keys in _SETTINGS.items():
+        for key in keys:
+            path = Path(f"/proc/sys/net/{family}/conf/{name}/{key}")
+            if path.exists():
+                value = int(path.read_text(encoding="ascii"))
+                sysctl(family, UNDERLAY, key, 2 if key == "accept_ra" and value and learned else value)
 
 
 def _lay_cable(name: str) -> None:
     """Make the cable, with the interface's MTU, and set all three up."""
     if not _is_there(CABLE[0]):
         run(["ip", "link", "add", CABLE[0], "type", "veth", "peer", "name", CABLE[1]])
-    mtu = str(next(one["mtu"] for one in _json(["ip", "-j", "link", "show", "dev", name])))
+    mtu = str(next(one["mtu"] for one in host_moved.parse(["ip", "-j", "link", "show", "dev", name])))
     for end in CABLE:
         sysctl("ipv6", end, "disable_ipv6", 1)
         run(["ip", "link", "set", "dev", end, "mtu", mtu, "up"])
@@ -84,56 +141,5 @@ def _lay_cable(name: str) -> None:
     run(["ip", "link", "set", "dev", name, "up", "promisc", "on"])
 
 
-def _joined(*lists: list[T]) -> list[T]:
-    found: list[T] = []
-    for one in (one for some in lists for one in some):
-        if one not in found:
-            found.append(one)
-    return found
-
-
 def _is_there(name: str) -> bool:
-    return any(one.get("ifname") == name for one in _json(["ip", "-j", "link", "show"]))
-
-
-def _json(command: list[str]) -> list[dict[str, object]]:
-    try:
-        found = json.loads(run(command) or "[]")
-    except ValueError as error:
-        raise NodeError(f"{' '.join(command)} printed something else than JSON: {error}") from None
-    return [one for one in found if isinstance(one, dict)]
-
-
-def _addresses(name: str) -> list[str]:
-    """The interface's addresses that an administrator or DHCP set, with their prefix length."""
-    found = []
-    for link in _json(["ip", "-j", "addr", "show", "dev", name, "scope", "global"]):
-        listed = link.get("addr_info")
-        for one in listed if isinstance(listed, list) else []:
-            if "local" in one:
-                found.append(f"{one['local']}/{one['prefixlen']}")
-    return found
-
-
-def _routes(name: str) -> list[list[str]]:
-    """Routes through the interface that the kernel did not add with an address: the family's option, then words."""
-    found = []
-    for option in _OPTIONS:
-        for line in run(["ip", option, "route", "show", "dev", name]).splitlines():
-            words = [word for word in line.split() if word not in _FLAGS]
-            if "expires" in words:  # of a router advertisement: a count of seconds that is no longer true
-                at = words.index("expires")
-                del words[at : at + 2]
-            if words and "kernel" not in words and not words[0].startswith("fe80:"):
-                found.append([option, *words])
-    return sorted(found, key=lambda words: "via" in words)  # what is on the link comes before its use as next hop
-
-
-def _give(address: str, name: str) -> None:
-    """Without duplicate address detection, so that an IPv6 address can be used at once."""
-    run(["ip", "addr", "replace", address, "dev", name, *(["nodad"] if ":" in address else [])])
-
-
-def _set_routes(routes: list[list[str]], name: str) -> None:
-    for option, *words in routes:
-        run(["ip", option, "route", "replace", *words, "dev", name])
+    return any(one.get("ifname") == name for one in host_moved.parse(["ip", "-j", "link", "show"]))

@@ -306,6 +306,11 @@ def test_the_undo_removes_what_the_controller_wrote_and_pods_left(node: CniNode)
 def test_options_that_do_not_belong_together_are_refused(node: CniNode) -> None:
     assert "--uplink is for a flat network" in node.setup("--uplink", UPLINK, code=1)
     assert "no interface eth77" in node.setup("--underlay", "eth77", code=1)
+    node.machine.run("ip", "link", "add", "link", UPLINK, "name", "over9", "type", "macvlan")
+    assert "over9 on eth9 would get no packets" in node.setup("--underlay", UPLINK, code=1)
+    node.machine.run("ip", "link", "add", "bond7", "type", "bridge")
+    node.machine.run("ip", "link", "set", "wire", "master", "bond7")
+    assert "wire is a part of bond7" in node.setup("--underlay", "wire", code=1)
     done = node.machine.script(NODE, "--controller", "198.51.100.1", "--no-masquerade", **node.env)
     assert "need --cni" in done.stderr
 
