@@ -142,7 +142,10 @@ class NodeClaims:
         if self._all is None:
             self._fresh = set()
             for name in sorted(self._open, key=self._age):
-                self._decide(self._nodes[name])
+                try:
+                    self._decide(self._nodes[name])
+                except Exception as error:  # noqa: BLE001 - it concerns this node: it has nothing
+                    self._give_nothing(self._nodes[name], error)
             changed, self._open = self._open, set()
             family = self._tunnel_family()
             if family != self._family:
@@ -190,6 +193,13 @@ class NodeClaims:
             self._refused[node.name] = refused
         else:
             self._refused.pop(node.name, None)
+
+    def _give_nothing(self, node: Node, error: Exception) -> None:
+        for version, held in self._held.items():
+            self._held[version] = [one for one in held if one.holder != node.name]
+        self._accepted[node.name] = ()
+        reason = f"its claims cannot be decided: {type(error).__name__}: {error}"
+        self._refused[node.name] = dict.fromkeys(_claims(node), reason)
 
     def _contest(self, net: Net, node: Node) -> None:
         """Note an address of a node that another node was given just now."""

@@ -120,11 +120,12 @@ class AcceptedObjects:
                 try:
                     self._put(kind, key, accepted)
                 except Exception as error:  # noqa: BLE001 - as above
-                    self._reject(kind, key, error)
+                    self.reject(kind, key, error)
                     count += 1
         return count > 0
 
-    def _reject(self, kind: str, key: Key | str, error: Exception) -> None:
+    def reject(self, kind: str, key: Key | str, error: BaseException) -> None:
+        """Handling an object raised: it is left out, and all is to be loaded again."""
         self.rejected.add(kind, key, error)
         self._accepted = None
         self.must_reload = True
@@ -134,7 +135,7 @@ class AcceptedObjects:
         try:
             self._put(kind, key, self.accepted)
         except Exception as error:  # noqa: BLE001 - one object must not keep out others
-            self._reject(kind, key, error)
+            self.reject(kind, key, error)
 
     def _put(self, kind: str, key: Key | str, cluster: Cluster) -> None:
         engine = self.engine

@@ -37,6 +37,14 @@ NUMBER_BITS = GROUP_NUMBER_BITS - 1  # of a port, which has two group numbers
 _ANYWHERE = Choice()  # stands for the one choice of a port that all places share
 
 
+class ServicesError(Exception):
+    """Planning these Services, or pods with host ports, raised. The planned ports are of no use any more."""
+
+    def __init__(self, reasons: dict[Key, Exception]) -> None:
+        super().__init__(", ".join(map(str, reasons)))
+        self.reasons = reasons
+
+
 class Place(NamedTuple):
     """Where a bridge is: what a choice of endpoints may depend on ("" where it is not known), and its datapath."""
 
@@ -99,7 +107,8 @@ class ClusterServices:
     # -- changes -----------------------------------------------------------------------------------------------------
 
     def refresh(self, index: ServiceIndex) -> ServiceChanges | None:
-        """Take what changed in the index. Returns what bridges must change, None where that is nothing."""
+        """Take what changed in the index. Returns what bridges must change, None where that is nothing. Raises
+        ServicesError."""
         changed = index.take_changes()
         if not changed:
             return None
@@ -113,7 +122,7 @@ class ClusterServices:
         groups_before = {number for one in (*old.values(), *renumbered) for number in one.groups}
         pieces_gone = [self._remove(one) for one in gone]
         more_gone, addresses = self._count_addresses([one.served for one in old.values()], new.values())
-        ports = tuple(self._put(name, one) for name, one in wanted.items())
+        ports = self._put_all(wanted)
         for key, names in of_service.items():
             self._set_ports_of(key, tuple(names))
         if not self._ports and not self._addresses:
@@ -137,6 +146,19 @@ class ClusterServices:
             self._numbers.add(name)
         renumbered, self._numbers.renumbered = self._numbers.renumbered, set()
         return [self._ports[name] for name in sorted(renumbered & self._ports.keys())]
+
+    def _put_all(self, wanted: dict[bytes, ServedPort]) -> tuple[PlannedPort, ...]:
+        """Plan these ports. Raises ServicesError."""
+        found: list[PlannedPort] = []
+        reasons: dict[Key, Exception] = {}
+        for identity, served in wanted.items():
+            try:
+                found.append(self._put(identity, served))
+            except Exception as error:  # noqa: BLE001 - it concerns this Service and no other
+                reasons[served.service.key] = error
+        if reasons:
+            raise ServicesError(reasons)
+        return tuple(found)
 
     def _put(self, identity: bytes, served: ServedPort) -> PlannedPort:
         old = self._ports.get(identity)

@@ -72,6 +72,7 @@ class FlowEncoder:
         self._held = lru_cache(maxsize=_CACHED_OUTPUTS)(self._held_answers)
         self._staged: EncodedFlows | None = None
         self.node_differences = NodeDifferences()
+        self._failed_nodes: dict[str, Exception] = {}
         self.remote_node = lru_cache(maxsize=_CACHED_NODES)(self._remote_node)
 
     def flow(self, flow: Flow) -> tuple[FlowKey, Body]:
@@ -121,6 +122,15 @@ class FlowEncoder:
         flows = FlowSet()
         render_held_answers(flows, ofport)
         return self.flows(flows)
+
+    def fail_node(self, node: str, error: Exception) -> None:
+        """The flows of a node could not be made. `take_failed_nodes` tells."""
+        self._failed_nodes[node] = error
+
+    def take_failed_nodes(self) -> Iterable[tuple[str, Exception]]:
+        """The nodes whose flows could not be made since the last call, and why."""
+        found, self._failed_nodes = self._failed_nodes, {}
+        return found.items()
 
     def _remote_node(self, node: RoutedNode, tunnel: int) -> EncodedFlows:
         """The flows of another node on a bridge whose tunnel port is `tunnel`."""

@@ -90,7 +90,7 @@ class RejectedObjects:
             _Overlay(cluster.policies, instead.get("NetworkPolicy", {})),  # type: ignore[arg-type]
             _Overlay(cluster.services, instead.get("Service", {})),  # type: ignore[arg-type]
             _Overlay(cluster.endpoint_slices, instead.get("EndpointSlice", {})),  # type: ignore[arg-type]
-            cluster.service_cidrs,
+            _Overlay(cluster.service_cidrs, instead.get("ServiceCIDR", {})),  # type: ignore[arg-type]
             _Overlay(cluster.cluster_policies, instead.get(CLUSTER_NETWORK_POLICY, {})),  # type: ignore[arg-type]
         )
 

@@ -47,8 +47,14 @@ class RemoteNodes:
                     self._drop(node.name)
 
     def _put(self, node: RoutedNode) -> None:
-        if self._tunnel is not None:
-            self._pieces.put(self._number(node.name), *self._encoder.remote_node(node, self._tunnel))
+        if self._tunnel is None:
+            return
+        try:
+            flows = self._encoder.remote_node(node, self._tunnel)
+        except Exception as error:  # noqa: BLE001 - it concerns this node: the world goes on without it
+            self._encoder.fail_node(node.name, error)
+            return
+        self._pieces.put(self._number(node.name), *flows)
 
     def _drop(self, name: str) -> None:
         number = self._numbers.pop(name, None)

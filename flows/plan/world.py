@@ -36,9 +36,11 @@ from flows.pipeline.pod_limits import Limit
 from flows.pipeline.tables import NAMES
 from flows.plan.accepted_objects import MAX_LOAD_ATTEMPTS, WorldError
 from flows.plan.bridge_plans import ChangedFlows
+from flows.plan.cluster_services import ServicesError
 from flows.plan.dns_servers import concerns_dns, dns_servers
 from flows.plan.world_state import WorldState
 from flows.render.name_memory import read_memory
+from flows.services.frontends import named_object
 from flows.wire.codec import decode_flow
 from flows.wire.errors import CodecError
 from flows.wire.values import Body, FlowKey, wire_flow
@@ -59,7 +61,9 @@ class World(WorldState):
             self._update_indexes(name, None, bridge)
         if self.cluster is not None:
             objects.load()
-            self._load_nodes(self.cluster)
+            objects.must_reload = True
+            if not self._load_nodes():
+                return  # once more, without those that were rejected
         objects.must_reload = False
 
     # -- changes of the cluster --------------------------------------------------------------------------------------
@@ -74,7 +78,7 @@ class World(WorldState):
             self._dns_stale = True
             if not self._objects.must_reload:
                 self._objects.load()
-            self._load_nodes(cluster)
+            self._load_nodes()
             self._stale.update(self.bridges)
             self.owners.nodes_changed()
             return True
@@ -90,6 +94,16 @@ class World(WorldState):
         self._dns_stale |= concerns_dns((kind, key), new, old, self.network_options)
         self._plans.patterns.clear()
         readmitted = self._objects.readmit(kind, key)
+        try:
+            self._note_object(kind, key, before, after, readmitted)
+        except Exception as error:  # noqa: BLE001 - one object must not keep out others
+            self._objects.reject(kind, key, error)
+        if not self._objects.must_reload:
+            self._objects.put(kind, key)
+        return True
+
+    def _note_object(self, kind: str, key: Key | str, before: object, after: object, readmitted: bool) -> None:
+        """An object is another one now: note what its change touches beside policy and Services."""
         if kind == "Node" and isinstance(key, str):
             self.network.set_node(key, after)
             candidates = self.nodes.add_node(key) if after is not None else self.nodes.remove_node(key)
@@ -105,16 +119,33 @@ class World(WorldState):
             self.nodes.update_pod(*(pod if isinstance(pod, Pod) else None for pod in (before, after)))
         elif kind in SERVICE_KINDS:
             self.network.set_service_object(kind, key, after)
-        if not self._objects.must_reload:
-            self._objects.put(kind, key)
+
+    def _load_nodes(self) -> bool:
+        """Take the nodes that are accepted. Returns False where some were rejected: then all is to be loaded again."""
+        accepted = self._objects.accepted
+        try:
+            for node in accepted.nodes:
+                self.nodes.add_node(node)
+            self.network.load(accepted)
+        except Exception:
+            if not self._reject_nodes(accepted):
+                raise
+            return False
+        self.nodes.set_pods(accepted.pods.values())
+        self._match_nodes(list(self.bridges))
         return True
 
-    def _load_nodes(self, cluster: Cluster) -> None:
-        for node in cluster.nodes:
-            self.nodes.add_node(node)
-        self.network.load(cluster)
-        self.nodes.set_pods(cluster.pods.values())
-        self._match_nodes(list(self.bridges))
+    def _reject_nodes(self, accepted: Cluster) -> bool:
+        """Reject the nodes that raise, one by one; whether there was any."""
+        count = 0
+        for name, node in list(accepted.nodes.items()):
+            try:
+                self.nodes.add_node(name)
+                self.network.set_node(name, node)
+            except Exception as error:  # noqa: BLE001 - as above
+                self._objects.reject("Node", name, error)
+                count += 1
+        return count > 0
 
     def _match_nodes(self, names: Iterable[BridgeName]) -> None:
         """Match these bridges to nodes again: nodes came or went."""
@@ -286,9 +317,15 @@ class World(WorldState):
             if self._stale:  # a pod got an address that a bridge also claimed for its node
                 more, again = self._read_ports()
                 moved, read = moved | more, read | again
+            for node, error in self.flow_encoder.take_failed_nodes():
+                self._objects.reject("Node", node, error)
             if not self._objects.must_reload:
                 answering, self._answering = self._answering, set()
-                return self._plans.apply_policy(moved, read | answering)
+                try:
+                    return self._plans.apply_policy(moved, read | answering)
+                except ServicesError as error:
+                    for key, reason in error.reasons.items():
+                        self._objects.reject(*named_object(key), reason)
         raise WorldError("objects could not be accepted together with the addresses that ports give them")
 
     def _count_node_addresses(self) -> None:

@@ -29,9 +29,15 @@ def host_port_key(pod: Key) -> Key:
 
 def object_of(key: Key) -> str:
     """The object that a key among Services stands for, such as `Service x/web` or `Pod x/web`."""
+    kind, named = named_object(key)
+    return f"{kind} {named}"
+
+
+def named_object(key: Key) -> tuple[str, Key]:
+    """The same as kind and key."""
     if key.name.startswith(_POD):
-        return f"Pod {Key(key.namespace, key.name.removeprefix(_POD))}"
-    return f"Service {key}"
+        return "Pod", Key(key.namespace, key.name.removeprefix(_POD))
+    return "Service", key
 
 
 class FrontendKind(enum.IntEnum):
