@@ -5,6 +5,7 @@ Must not live here: gauges of the reconciler's state; see `gauges`.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Hashable, Iterable, Sequence
 
 from controller.metrics.packet_counters import (
@@ -60,6 +61,7 @@ class EventCounters:
                 self._bundle(reconciler, event)
             elif isinstance(event, FlowsDumped):
                 self._counters(reconciler, event)
+                time.sleep(0)  # after a restart, a batch has the dumps of hundreds of switches
             elif isinstance(event, FlowsDrifted):
                 self._drift(reconciler, event)
             elif isinstance(event, SwitchUp | SwitchDown):

@@ -182,14 +182,30 @@ class DatabaseConnection:
 
     def _serve(self, session: FramedSession) -> None:
         """Run the replica until the session has ended for good, or until `close`."""
+        self._turn.begin()
+        try:
+            while self._is_open(session) and not self._has_turn(session):
+                self._wait_for_turn(session)
+            if self._is_open(session):
+                self._run_replica(session)
+            self.fault = self.fault or session.fault
+            self._connection_down(session.last_error or "closed")
+        finally:
+            self._turn.end()
+            session.close()
+
+    def _is_open(self, session: FramedSession) -> bool:
+        return bool(not self._closing and session.is_alive())
+
+    def _run_replica(self, session: FramedSession) -> None:
         self._reader.clear()
         replica = Replica(session, self._reader.forget, self._contents)
         writer = BridgeWriter(self._config, replica, lambda: session.local_address)
         seen = -1
         deadline = time.monotonic() + self._limits.sync
         try:
-            while not self._closing and session.is_alive():
-                if not self._has_turn(session):
+            while self._is_open(session):
+                if not self._has_turn(session):  # a connecting session has another connection
                     self._wait_for_turn(session)
                     deadline = time.monotonic() + self._limits.sync
                     continue
@@ -208,10 +224,7 @@ class DatabaseConnection:
                     self._turn.end()
                 replica.wait(self._poller)
                 self._poller.block()
-            self.fault = self.fault or session.fault
-            self._connection_down(session.last_error or "closed")
         finally:
-            self._turn.end()
             replica.close()
             self._contents.clear()
 

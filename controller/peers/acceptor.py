@@ -17,7 +17,7 @@ import structlog
 log = structlog.get_logger(__name__)
 ACCEPT_TIMEOUT = 0.5  # seconds, after which it checks whether it was closed
 FIRST_ACCEPT_PAUSE, MAX_ACCEPT_PAUSE = 0.05, 1.0  # seconds, after an error
-ACCEPTS_PER_TURN = 64  # connections accepted before other threads run
+ACCEPTS_PER_TURN = 512  # connections accepted before other threads run: their peers give up soon
 # Errors of the connection that would have been accepted, not of this process (accept(2)).
 _PEER_ERRORS = frozenset({errno.ECONNABORTED, errno.EINTR, errno.EPROTO, errno.EPERM, errno.ENETDOWN, errno.ENOPROTOOPT,
                           errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.EOPNOTSUPP, errno.ENETUNREACH})  # fmt: skip
