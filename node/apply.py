@@ -118,6 +118,7 @@ def _apply(state: Path, settings: Settings, facts: BridgeFacts) -> None:
     if facts.userspace:
         host_fragments.take(settings)
         host_conntrack.end_sequence_check(settings, lambda: save(state, settings))
+    host_programs.run(["nft", "-f", "-"], host_nft.node_table(facts, settings.masquerade))
     routes = host_routes.wanted(facts)
     ipv6 = any(route.destination.family == FAMILIES[1] for route in routes)
     with Netlink() as netlink:
@@ -127,18 +128,17 @@ def _apply(state: Path, settings: Settings, facts: BridgeFacts) -> None:
         settings.mtu_request = host_answer.requested_mtu(settings)
         save(state, settings)
     host_answer.request_mtu(settings, facts.mtu)
-    host_programs.run(["nft", "-f", "-"], host_nft.node_table(facts, settings.masquerade))
 
 
 def _clear(state: Path, settings: Settings) -> None:
     host_cni.remove(settings)
-    if not host_programs.missing("nft"):
-        host_programs.run(["nft", "-f", "-"], host_nft.remove(host_nft.TABLE))
     with Netlink() as netlink:
         link = find_link(netlink, settings.bridge)
         if link is not None:
             host_routes.remove(netlink, link)
     host_sysctl.restore(settings)
+    if not host_programs.missing("nft"):
+        host_programs.run(["nft", "-f", "-"], host_nft.remove(host_nft.TABLE))
     host_conntrack.restore_sequence_check(settings)
     if settings.mtu_request != NOT_CHANGED and Path(settings.ovsdb).exists():
         host_answer.request_mtu(settings, settings.mtu_request)

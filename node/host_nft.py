@@ -17,6 +17,7 @@ UNDERLAY_TABLE = "netdev headgate"
 _SHORT = dict(zip(FAMILIES, ("ip", "ip6")))
 _LONG = dict(zip(FAMILIES, ("ipv4", "ipv6")))
 _LOOPBACK = dict(zip(FAMILIES, ("127.0.0.0/8", "::1")))
+_LOOPBACK_4 = _LOOPBACK[FAMILIES[0]]
 
 
 def remove(table: str) -> str:
@@ -51,13 +52,15 @@ def underlay_table(interface: str) -> str:
 def node_table(facts: BridgeFacts, masquerade: bool) -> str:
     """The table of a node with these facts."""
     lines = [line for family in FAMILIES for line in _sets(facts, family)]
+    lines += _chain("loopback", "type filter hook prerouting priority raw;", _loopback(facts.name))
     lines += _chain("refuse", "type filter hook prerouting priority raw;", _refusals(facts.name))
     if facts.node_ports:
         away = [f'iifname "{facts.name}" return']  # pods' requests to node ports are the switch's alone
-        translated = _node_ports(*facts.node_ports)
+        outside = [_node_ports(facts.node_ports, family, not_at=_LOOPBACK[family]) for family in FAMILIES]
+        own = [_node_ports(facts.node_ports, FAMILIES[0]), outside[1]]  # an IPv6 answer never comes back to ::1
         lines += _chain("health_checks", "type nat hook prerouting priority dstnat;", _health_checks(facts.name))
-        lines += _chain("node_ports_in", "type nat hook prerouting priority dstnat;", away + translated)
-        lines += _chain("node_ports_out", "type nat hook output priority -100;", translated)
+        lines += _chain("node_ports_in", "type nat hook prerouting priority dstnat;", away + outside)
+        lines += _chain("node_ports_out", "type nat hook output priority -100;", own)
     # Before other tables, such as portmap's, whose masquerading would choose any address of the node.
     lines += _chain("sources", "type nat hook postrouting priority srcnat - 1;", _sources(facts, masquerade))
     body = "".join(f"    {line}\n" for line in lines)
@@ -91,14 +94,19 @@ def _refusals(bridge: str) -> list[str]:
     ]
 
 
-def _node_ports(first: int, last: int) -> list[str]:
+def _loopback(bridge: str) -> list[str]:
+    """The kernel setting `route_localnet` of the bridge lets the node's own requests to loopback addresses go to the
+    switch, and answers come back. Nothing that comes from the switch has such an address by then: what has is a pod
+    that tries to reach what the node offers to itself only. The kernel drops the like with ::1."""
+    return [f'iifname "{bridge}" ip {end} {_LOOPBACK_4} drop' for end in ("saddr", "daddr")]
+
+
+def _node_ports(ports: tuple[int, int], family: int, not_at: str = "") -> str:
     """A request for a node port at any address of this node goes to the switch, which chooses the endpoint."""
-    rules = []
-    for family in FAMILIES:
-        short = _SHORT[family]
-        local = f"fib daddr type local {short} daddr != {_LOOPBACK[family]} meta l4proto {{ tcp, udp, sctp }}"
-        rules.append(f"{local} th dport {first}-{last} dnat {short} to {NODE_PORTS[family]}")
-    return rules
+    short = _SHORT[family]
+    which = f"{short} daddr != {not_at}" if not_at else f"meta nfproto {_LONG[family]}"
+    local = f"fib daddr type local {which} meta l4proto {{ tcp, udp, sctp }}"
+    return f"{local} th dport {ports[0]}-{ports[1]} dnat {short} to {NODE_PORTS[family]}"
 
 
 def _health_checks(bridge: str) -> list[str]:

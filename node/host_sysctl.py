@@ -17,10 +17,16 @@ def wanted(bridge: str, ipv6: bool) -> dict[str, str]:
     """The settings of a node, by path under /proc/sys/net, in the order in which they are made.
 
     The node forwards. `rp_filter` is loose on the bridge: what comes from the switch has sources of the whole cluster.
+    `route_localnet` lets what the node sends to a node port at 127.0.0.1 go to the switch; `node.host_nft` keeps pods
+    from what it would open, so its table is there first.
     A node that forwards IPv6 ignores router advertisements unless accept_ra is 2 (kernel's ip-sysctl.rst), so that
     comes first where a default route was learned so.
     """
-    found = {f"ipv4/conf/{bridge}/rp_filter": "2", "ipv4/ip_forward": "1"}
+    found = {
+        f"ipv4/conf/{bridge}/rp_filter": "2",
+        f"ipv4/conf/{bridge}/route_localnet": "1",
+        "ipv4/ip_forward": "1",
+    }
     if ipv6:
         found.update({f"ipv6/conf/{name}/accept_ra": "2" for name in _routers()})
         found[f"ipv6/conf/{bridge}/disable_ipv6"] = "0"

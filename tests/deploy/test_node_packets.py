@@ -16,7 +16,7 @@ import pytest
 from node.host_names import REFUSED_MAC
 from node.links import checksums_in_software
 from tests.deploy.cni_node import CniNode, made_cni_node, with_controller
-from topology.host import netns
+from topology.host import links, netns
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
@@ -149,6 +149,38 @@ def test_a_node_port_reaches_the_switch_with_the_clients_address(node: Wired) ->
     with listening(node.pod, POD, 8080) as server:
         assert seen_source(node.client, NODE_IP, 30080, server) == CLIENT
         assert seen_source(node.machine.netns, NODE_IP, 30080, server) == NODE_IP
+
+
+def test_the_nodes_own_requests_to_node_ports_at_loopback_addresses_reach_the_switch(node: Wired) -> None:
+    node.flows(
+        f"in_port=LOCAL,tcp,nw_dst=169.254.72.4,tp_dst=30080,actions=mod_nw_dst:{POD},mod_tp_dst:8080,{node.to_pod()}",
+        f"in_port=pod0,tcp,tp_src=8080,actions=mod_nw_src:169.254.72.4,mod_tp_src:30080,{node.to_node()}",
+    )
+    with listening(node.pod, POD, 8080) as server:
+        for address in ("127.0.0.1", "127.1.2.3"):
+            assert seen_source(node.machine.netns, address, 30080, server) == NODE_IP
+
+
+def test_a_pod_does_not_reach_what_the_node_offers_to_itself_only(node: Wired) -> None:
+    """Loopback addresses are not routed, but on the bridge: there the table alone keeps them from pods."""
+    node.flows(f"in_port=pod0,ip,actions={node.to_node()}", f"in_port=LOCAL,ip,nw_dst={POD},actions={node.to_pod()}")
+    node.inside(node.pod, "rule add pref 1 from all lookup 77\nrule del pref 0\nroute add default dev eth0 table 77")
+    with netns.inside(node.machine.netns):
+        own = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with netns.inside(node.pod):
+        pod = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        links.sysctl("ipv4.conf.eth0.route_localnet", 1)
+    with own, pod:
+        own.bind(("", 9999))
+        own.settimeout(10)
+        pod.bind((POD, 0))
+        for message, to in ((b"to loopback", "127.0.0.1"), (b"to the node", NODE_IP)):
+            node.inside(node.pod, f"neigh replace {to} lladdr {GATEWAY_MAC} dev eth0")
+            pod.sendto(message, (to, 9999))
+        assert own.recv(100) == b"to the node"
+        node.machine.run("nft", "flush chain inet headgate loopback")
+        pod.sendto(b"without the table", ("127.0.0.1", 9999))
+        assert own.recv(100) == b"without the table"
 
 
 @pytest.mark.parametrize("address", [NODE_IP, NODE_IP6])

@@ -92,6 +92,19 @@ def test_a_node_port_of_every_node_is_reached_from_everywhere(
         assert lab.ask(client, address, 30000 + number, kind) == f"{endpoint} {seen}"
 
 
+@KINDS
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.72.0.9"])
+@pytest.mark.parametrize("node", ["node-1", "node-2"])
+def test_a_node_reaches_node_ports_at_its_loopback_addresses(
+    lab: ServiceLab, node: str, address: str, kind: socket.SocketKind
+) -> None:
+    mine = source(lab, node, 4)
+    for number, endpoint in ((NEAR, "x/b"), (FAR, "x/c"), (OUTER, "x/c")):
+        assert lab.ask(node, address, 30000 + number, kind) == f"{endpoint} {mine}"
+    if kind == TCP:
+        assert lab.ask(node, address, 30000 + EMPTY, kind) == "refused"
+
+
 @FAMILIES
 @pytest.mark.parametrize("client", ["x/a", "x/d", "node-1"])
 def test_datagrams_larger_than_the_mtu_open_connections(lab: ServiceLab, client: str, version: int) -> None:

@@ -26,6 +26,7 @@ from controller.cli import main
 from flows.bridge.routing import NetworkMode
 from flows.cluster.net import address_text
 from flows.pipeline.gateway import SWITCH
+from node import host_sysctl
 from node.addresses import parse_address, parse_cidr
 from node.facts import BridgeFacts
 from node.host_names import FAMILIES, HEALTH, OWN_RANGE
@@ -138,7 +139,8 @@ class ServiceLab(Overlay):
         """What the node's program does beyond `Overlay`: routes of Services, and the nft table."""
         node.ovs.vsctl("set", "Open_vSwitch", ".", f"external_ids:hostname={node.name}")
         with netns.inside(node.netns):
-            links.sysctl("ipv4.conf.br-int.rp_filter", 2)
+            for key, value in host_sysctl.wanted("br-int", ipv6=False).items():
+                links.sysctl(key.replace("/", "."), int(value))
             # Else the node sends a client no more than one ICMP error a second (icmp(7)).
             links.sysctl("ipv4.icmp_ratelimit", 0)
             links.sysctl("ipv6.icmp.ratelimit", 0)
