@@ -36,13 +36,18 @@ def test_policy_through_a_cluster_ip_and_its_revocation(work: Workload) -> None:
 
 
 def test_what_a_user_does_with_a_pod(work: Workload) -> None:
-    """exec, logs and port-forward come through the API server and the kubelet, and reach an isolated pod, too."""
+    """exec, logs and port-forward come through the API server and the kubelet, and reach an isolated pod, too; the API
+    server's proxy comes from outside, so it reaches pods that policy leaves open."""
     work.pod("server", "n1")
     work.wait_ready()
     work.isolate("server")
     assert work.kubectl.exec(work.namespace, "server", "/agnhost", "--help").returncode == 0
     assert "server" in work.kubectl.run("-n", work.namespace, "logs", "server")
     assert work.ask("n1", work.addresses("server")[0], WEB, "/hostname") == "server"
+    work.pod("open", "n2")
+    work.wait_ready("open")
+    proxy = f"/api/v1/namespaces/{work.namespace}/pods/open:{WEB}/proxy"
+    assert work.kubectl.run("get", "--raw", f"{proxy}/hostname") == "open"
     command = work.kubectl.command("-n", work.namespace, "port-forward", "pod/server", f":{WEB}")
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as forward:
         assert forward.stdout is not None

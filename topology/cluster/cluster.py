@@ -184,6 +184,7 @@ class Cluster:
     def remove_node(self) -> None:
         """Remove the last node: its machine, then its Node object."""
         last = self.node(self.current.nodes)
+        self.control.lead_away(last.addresses)
         last.shut_down()
         shutil.rmtree(last.folder)
         self.kubectl.run("delete", "node", last.name)
@@ -204,15 +205,19 @@ class Cluster:
         process.end(self.folder, HEADGATE_ROLE, how)
 
     def wait_ready(self, seconds: float = READY_SECONDS) -> None:
-        """Wait until all nodes are Ready. Raises LabError that says which is not, and why."""
+        """Wait until all nodes are Ready, and the API server reaches their pods, as its proxy and webhooks do. Raises
+        LabError that says which is not, and why."""
         names, deadline = {node.name for node in self.nodes}, time.monotonic() + seconds
         while True:
             waiting = names - set(self._ready_nodes())
             if not waiting:
-                return
+                break
             if time.monotonic() > deadline:
                 raise LabError(f"not Ready after {seconds:g} s: {', '.join(sorted(waiting))}\n{self._why()}")
             time.sleep(0.3)
+        for node in self.nodes:
+            cidrs = self.kubectl.get("node", node.name)["spec"]["podCIDRs"]
+            self.control.lead_to(cidrs, node.addresses)
 
     def _ready_nodes(self) -> list[str]:
         path = '{range .items[*]}{.metadata.name} {.status.conditions[?(@.type=="Ready")].status}{"\\n"}{end}'

@@ -69,6 +69,20 @@ class ControlPlane:
         self.pki.mkdir(mode=0o700)
         self._certify(nodes, api_port)
 
+    def lead_to(self, cidrs: Sequence[str], addresses: Sequence[str]) -> None:
+        """Route ranges of pods to their node. A control plane's machine has such a way as a node of its own network."""
+        with netns.inside(self.netns):
+            for cidr in cidrs:
+                hop = next(one for one in addresses if (":" in one) == (":" in cidr))
+                process.run_program(["ip", "route", "replace", cidr, "via", hop])
+
+    def lead_away(self, addresses: Sequence[str]) -> None:
+        """Remove the routes through a node."""
+        with netns.inside(self.netns):
+            for address in addresses:
+                family = "-6" if ":" in address else "-4"
+                process.run_program(["ip", family, "route", "flush", "via", address])
+
     def _certify(self, nodes: Sequence[NodeName], api_port: int) -> None:
         authority = Authority(self.pki)
         names = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"]
