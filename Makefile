@@ -52,7 +52,7 @@ PROCS ?= 1
 
 .PHONY: e2e
 e2e: ## Kubernetes' own end-to-end specs on real kubelets: FOCUS=REGEX PROCS=4 (needs root; the first time half an hour more)
-	@scripts/bootstrap --dev --cluster --root
+	@scripts/bootstrap --dev --suites --root
 	@tests/upstream/build --if-missing e2e
 	@$(MAKE) cluster
 	@$(BIN)/python -m tests.upstream e2e --focus '$(FOCUS)' --procs $(PROCS)
@@ -77,7 +77,7 @@ soak: ## the same for HOURS=1 hours, with memory, descriptors and flows in build
 
 .PHONY: conformance
 conformance: ## the suite of network-policy-api on real kubelets; writes its report into build/ (needs root)
-	@scripts/bootstrap --dev --cluster --root
+	@scripts/bootstrap --dev --suites --root
 	@tests/upstream/build --if-missing conformance
 	@$(MAKE) cluster
 	@$(BIN)/python -m tests.upstream conformance
