@@ -74,7 +74,8 @@ def cluster_policy_view(reconciler: Reconciler, policy: ClusterPolicy, unrealize
     reasons += [f"not yet realized on {node}" for node in _unrealized_nodes(members, unrealized)]
     notes = [] if members else ["selects no pod"]
     if placed.tied:
-        names = ", ".join(placed.tied)
+        names, more = ", ".join(placed.tied), placed.tied_count - len(placed.tied)
+        names += f" and {more} more" if more > 0 else ""
         notes.append(f"has the same priority as {names}, whose rules come first where both select a pod")
     directions = direction_words(frozenset([one for one in Direction if policy.rules(one)]))
     return PolicyView(

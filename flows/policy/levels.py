@@ -19,8 +19,7 @@ What finds no slot fails closed: an Accept is left out, anything else denies eve
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from functools import lru_cache
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from flows.cluster.model import (
@@ -30,29 +29,28 @@ from flows.cluster.model import (
     Direction,
     DomainPeer,
     NodePeer,
-    Operator,
     Peer,
-    Requirement,
     Rule,
     Selector,
-    Subject,
 )
 from flows.policy.rule import Level, RuleKey, RuleRef
+from flows.policy.tied_subjects import MAX_NAMED, TiedSubjects
 
 SLOTS = 64
 LAST_SLOT = SLOTS - 1
 MAX_TIED_POLICIES = 1024  # of one tier and priority: so the rules of an order fit into one flow
-MAX_NAMED = 3  # policies of the same priority that a note names
 _DENY_ALL = Rule()
 _FULL = "has no place left: too many alternating rules of this priority; what follows is denied"
 
 
 class PlacedPolicy(NamedTuple):
-    """The rules of a policy with their levels. `tied` are the policies of the same tier and priority that may select
-    the same pods in the same direction and come first. `error` says what could not be placed, "" for nothing."""
+    """The rules of a policy with their levels. `tied` are the first MAX_NAMED policies of the same tier and priority
+    that may select the same pods in the same direction and come first, `tied_count` how many there are (of both
+    directions, the larger number). `error` says what could not be placed, "" for nothing."""
 
     rules: tuple[tuple[RuleKey, RuleRef], ...] = ()
     tied: tuple[str, ...] = ()
+    tied_count: int = 0
     error: str = ""
 
 
@@ -68,20 +66,23 @@ class _Item(NamedTuple):
     names: tuple[str, ...] = ()
 
 
-_Slots = dict[Action, int]  # the last slot with a rule of each action
-
-
 def place_policies(policies: Iterable[ClusterPolicy]) -> dict[str, PlacedPolicy]:
     """The rules of all policies of one tier and priority, by the policies' names."""
     in_order = sorted(policies, key=lambda one: one.place)
     found: dict[str, list[PlacedPolicy]] = {}
     for direction in Direction:
-        # By subject: the slots that rules on it have, and the policies.
-        before: dict[Subject, tuple[_Slots, list[str]]] = {}
+        placing = [one for one in in_order[:MAX_TIED_POLICIES] if one.rules(direction)]
+        before = TiedSubjects([one.subject for one in placing])
         for count, policy in enumerate(in_order):
             placed = found.setdefault(policy.key.name, [])
-            if policy.rules(direction):
-                placed.append(_place(policy, direction, before, count >= MAX_TIED_POLICIES))
+            if not policy.rules(direction):
+                continue
+            tied = before.before(policy.subject)
+            too_many = count >= MAX_TIED_POLICIES
+            rules, slots, error = _place(policy, direction, tied.slots, too_many)
+            placed.append(PlacedPolicy(rules, tied.names, tied.policies, error))
+            if not too_many:
+                before.add(policy.subject, policy.key.name, slots)
     return {name: _joined(parts) for name, parts in found.items()}
 
 
@@ -89,17 +90,17 @@ def _joined(parts: list[PlacedPolicy]) -> PlacedPolicy:
     if len(parts) == 1:
         return parts[0]
     rules = tuple([rule for part in parts for rule in part.rules])
-    tied = tuple(dict.fromkeys([name for part in parts for name in part.tied]))
-    return PlacedPolicy(rules, tied, next((part.error for part in parts if part.error), ""))
+    tied = tuple(dict.fromkeys([name for part in parts for name in part.tied]))[:MAX_NAMED]
+    count = max([len(tied), *[part.tied_count for part in parts]])
+    return PlacedPolicy(rules, tied, count, next((part.error for part in parts if part.error), ""))
 
 
 def _place(
-    policy: ClusterPolicy, direction: Direction, before: dict[Subject, tuple[_Slots, list[str]]], too_many: bool
-) -> PlacedPolicy:
+    policy: ClusterPolicy, direction: Direction, taken: Mapping[Action, int], too_many: bool
+) -> tuple[tuple[tuple[RuleKey, RuleRef], ...], dict[Action, int], str]:
+    """The rules of a policy behind the slots that are taken, the last slots that they have, and an error."""
     subject = policy.subject
-    over = [entry for other, entry in before.items() if may_select_same(subject, other)]
-    taken = {action: max([slots[action] for slots, _ in over], default=-1) for action in Action}
-    own: _Slots = dict.fromkeys(Action, -1)
+    own = dict.fromkeys(Action, -1)
     rules, error = [], ""
     items = _items(policy, direction)
     if too_many:
@@ -116,12 +117,7 @@ def _place(
         level = Level(policy.tier, policy.priority * SLOTS + slot, item.action, item.nodes, item.doubt, item.names)
         key = RuleKey(direction, subject.namespaces, subject.pods, item.rule, level)
         rules.append((key, RuleRef(policy.key, direction, item.number, item.doubt)))
-    tied = [name for _, names in over for name in names]
-    slots, names = before.setdefault(subject, (dict.fromkeys(Action, -1), []))
-    slots.update({action: max(slots[action], own[action]) for action in Action})
-    if len(names) < MAX_NAMED:
-        names.append(policy.key.name)
-    return PlacedPolicy(tuple(rules), tuple(tied[:MAX_NAMED]), error)
+    return tuple(rules), own, error
 
 
 def _items(policy: ClusterPolicy, direction: Direction) -> list[_Item]:
@@ -143,28 +139,3 @@ def _items_of(rule: ClusterRule, number: int, direction: Direction) -> Iterator[
         # At egress a name may stand for different ports in the pods that claim an address.
         named = direction is Direction.EGRESS and any(isinstance(spec.port, str) for spec in rule.ports)
         yield _Item(number, 0, Action.DENY, Rule(selecting, () if named else rule.ports), doubt=True)
-
-
-@lru_cache(maxsize=1 << 16)
-def may_select_same(one: Subject, other: Subject) -> bool:
-    """Whether two subjects may select the same pod, whatever labels there are."""
-    return not (_exclude(one.namespaces, other.namespaces) or _exclude(one.pods, other.pods))
-
-
-def _exclude(one: Selector, other: Selector) -> bool:
-    """Whether no labels can match both selectors, as some key's requirements show."""
-    return one != other and any(
-        mine.key == theirs.key and (_contradict(mine, theirs) or _contradict(theirs, mine))
-        for mine in one.requirements
-        for theirs in other.requirements
-    )
-
-
-def _contradict(one: Requirement, other: Requirement) -> bool:
-    if one.operator is Operator.IN:
-        if other.operator is Operator.IN:
-            return set(one.values).isdisjoint(other.values)
-        if other.operator is Operator.NOT_IN:
-            return set(one.values) <= set(other.values)
-        return other.operator is Operator.DOES_NOT_EXIST
-    return one.operator is Operator.EXISTS and other.operator is Operator.DOES_NOT_EXIST

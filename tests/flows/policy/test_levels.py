@@ -17,8 +17,9 @@ from flows.cluster.model import (
 )
 from flows.cluster.net import parse_network
 from flows.policy import levels
-from flows.policy.levels import LAST_SLOT, SLOTS, may_select_same, place_policies
+from flows.policy.levels import LAST_SLOT, SLOTS, place_policies
 from flows.policy.rule import Level
+from flows.policy.tied_subjects import may_select_same
 from flows.policy.tier_policies import TierPolicies
 from tests.helpers.cluster.model_objects import cluster_policy, labels
 
