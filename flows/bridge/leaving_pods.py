@@ -59,6 +59,8 @@ class LeavingPods:
 
     def decide(self, has_port: Callable[[Key], bool], claimants: Callable[[Net], Iterable[Key]]) -> list[Key]:
         """Decide what was marked; returns the pods whose yielded addresses changed."""
+        if not self._doubtful:
+            return []
         doubtful, self._doubtful = self._doubtful, set()
         changed = []
         for key in doubtful & self._of.keys():

@@ -50,7 +50,9 @@ class NodeAddresses:
 
     def take_doubtful(self) -> set[_Bridge]:
         """The bridges to decide anew; each is returned once."""
-        found, self._doubtful = self._doubtful, set()
+        found = self._doubtful
+        if found:
+            self._doubtful = set()
         return found
 
 

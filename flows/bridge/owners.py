@@ -136,6 +136,8 @@ class Owners:
 
     def decide(self, now: float) -> set[BridgeName]:
         """Decide the contests that changed; returns the bridges that are served now and were not, or the reverse."""
+        if not (self._stale_dpids or self._stale_nodes or self._doubted):
+            return set()
         dpids, self._stale_dpids = self._stale_dpids | self._doubted, set()
         nodes, self._stale_nodes = self._stale_nodes, set()
         self._doubted = set()

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from operator import attrgetter
 
 from flows.cluster.model import CLUSTER_NETWORK_POLICY, Cluster, Key, Pod
 
 ObjectRef = tuple[str, Key | str]  # kind, and key or name
-CLUSTER_KINDS = (
-    "Namespace", "Pod", "Node", "NetworkPolicy", "Service", "EndpointSlice", "ServiceCIDR", CLUSTER_NETWORK_POLICY,
-)  # fmt: skip
+_OBJECTS = {
+    "Namespace": attrgetter("namespaces"),
+    "Pod": attrgetter("pods"),
+    "Node": attrgetter("nodes"),
+    "NetworkPolicy": attrgetter("policies"),
+    "Service": attrgetter("services"),
+    "EndpointSlice": attrgetter("endpoint_slices"),
+    "ServiceCIDR": attrgetter("service_cidrs"),
+    CLUSTER_NETWORK_POLICY: attrgetter("cluster_policies"),
+}
+CLUSTER_KINDS = tuple(_OBJECTS)
 SERVICE_KINDS = ("Service", "EndpointSlice", "ServiceCIDR")  # nothing of policy depends on these
 
 
@@ -26,17 +35,8 @@ def binding_fields(pod: object) -> object:
 
 def objects_of_kind(cluster: Cluster, kind: str) -> Mapping[Key | str, object]:
     """The objects of a kind, one of CLUSTER_KINDS, by Key, or by name for kinds outside namespaces."""
-    maps = (
-        cluster.namespaces,
-        cluster.pods,
-        cluster.nodes,
-        cluster.policies,
-        cluster.services,
-        cluster.endpoint_slices,
-        cluster.service_cidrs,
-        cluster.cluster_policies,
-    )
-    return maps[CLUSTER_KINDS.index(kind)]  # type: ignore[return-value]  # the caller only reads
+    found: Mapping[Key | str, object] = _OBJECTS[kind](cluster)
+    return found
 
 
 def changed_objects(old: Cluster, new: Cluster) -> Iterable[ObjectRef]:

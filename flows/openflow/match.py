@@ -29,7 +29,7 @@ def exactly(field: oxm.Field, value: int) -> Term:
     """A term that matches one value. Raises FlowError where it does not fit the field."""
     if value < 0 or value > field.full_mask:
         raise FlowError(f"{value:#x} does not fit the {field.width} bits of {field.name}")
-    return Term(field, value, field.full_mask)
+    return Term(field, int(value), field.full_mask)  # no IntFlag, whose operators are Python functions
 
 
 def masked(field: oxm.Field, value: int, mask: int) -> Term:
@@ -39,7 +39,7 @@ def masked(field: oxm.Field, value: int, mask: int) -> Term:
         return exactly(field, value)
     if not field.maskable or mask <= 0 or mask > field.full_mask or value & ~mask:
         raise FlowError(f"{field.name}={value:#x}/{mask:#x} is no valid masked match")
-    return Term(field, value, mask)
+    return Term(field, int(value), int(mask))
 
 
 def in_range(place: Range, value: int) -> Term:

@@ -78,6 +78,11 @@ class AnswerFlows:
         for key in self._memory.pop(ofport, {}).values():
             self._changes[key] = None
 
+    @property
+    def changed(self) -> bool:
+        """Whether `take` has something to return."""
+        return bool(self._changes)
+
     def take(self) -> dict[FlowKey, Body | None]:
         """The flows of `remember` that came, went or differ since the last call."""
         found, self._changes = self._changes, {}

@@ -151,16 +151,18 @@ class BridgePlan:
         if not self.routes and (chunks or before is None or before.uplink != bridge.uplink):
             self._render_flood(chunks, before)
 
-    def isolate(self, ofport: int, directions: frozenset[Applies]) -> None:
-        """The directions in which policy isolates the pod at a port are these."""
+    def isolate(self, ofport: int, directions: frozenset[Applies]) -> bool:
+        """The directions in which policy isolates the pod at a port are these. Returns whether they were others."""
         port = self._ports.get(ofport)
-        if port is not None and port.isolated - {Watch.SENDER} != directions:
-            # Mostly the keys do not depend on isolation, only the bodies do.
-            chunks: set[int] = set()
-            self._put_port(port.pod, directions)
-            self._set_flooded(ofport, bool(port.pod.addresses) and ofport not in self.refused, chunks)
-            if chunks and not self.routes:
-                self._render_flood(chunks, self._bridge)
+        if port is None or port.isolated is directions or port.isolated - {Watch.SENDER} == directions:
+            return False
+        # Mostly the keys do not depend on isolation, only the bodies do.
+        chunks: set[int] = set()
+        self._put_port(port.pod, directions)
+        self._set_flooded(ofport, bool(port.pod.addresses) and ofport not in self.refused, chunks)
+        if chunks and not self.routes:
+            self._render_flood(chunks, self._bridge)
+        return True
 
     def take(self) -> dict[FlowKey, Body | None]:
         """The keys of `flows` that came, went or differ since the last call.
@@ -181,9 +183,9 @@ class BridgePlan:
             )
         self._tiers.show(bool(self.error))
         self._staged.show(None if self.error or self.rules.staged_left_out else True)
-        self._pieces.write_all(changed)
-        self._pieces.write_all(self.answers.take())
-        return self._pieces.take()
+        if self.answers.changed:
+            self._pieces.write_all(self.answers.take())
+        return self._pieces.take(changed)
 
     def set_dns(self, servers: tuple[DnsServer, ...] | None) -> None:
         """The servers whose answers are held; None where they cannot be, because the switch has no meters."""

@@ -24,6 +24,7 @@ from flows.plan.learned_names import LearnedNames
 from flows.plan.plan_failures import PlanFailures
 from flows.plan.pod_ports import PodPorts
 from flows.plan.rule_distribution import RuleDistributor
+from flows.policy.policy_changes import NO_CHANGES
 from flows.render.answers import DnsServer
 from flows.wire.values import Body, FlowKey
 
@@ -208,14 +209,16 @@ class BridgePlans:
         changes = engine.compute_changes()
         if changes.rules or changes.subjects:
             self.patterns.clear()
-        affected = set(read) | self.distributor.distribute(changes, moved, engine)
+        affected = set(read)
+        if moved or changes is not NO_CHANGES:
+            affected |= self.distributor.distribute(changes, moved, engine)
         affected |= self._update_names()
         new_plans, self._new_plans = self._new_plans, set()
         for key in changes.isolation:
             for name, ofport in self.pod_ports.of(key):
-                affected.add(name)
-                if name not in new_plans:
-                    self._isolate(name, ofport, key)
+                self.to_show.add(name)  # the policies that isolate the pod may be others
+                if name not in new_plans and self._isolate(name, ofport, key):
+                    affected.add(name)
         return self._take_changes(affected | self._update_services())
 
     def _update_services(self) -> set[BridgeName]:
@@ -249,14 +252,16 @@ class BridgePlans:
                     self.fail(name, error)
         return affected
 
-    def _isolate(self, name: BridgeName, ofport: int, key: Key) -> None:
+    def _isolate(self, name: BridgeName, ofport: int, key: Key) -> bool:
+        """Tell a plan what applies to a pod. Returns whether that changed it."""
         plan = self.by_bridge.get(name)
         if plan is None:
-            return
+            return False
         try:
-            plan.isolate(ofport, self._objects.engine.applying(key))
+            return plan.isolate(ofport, self._objects.engine.applying(key))
         except Exception as error:  # noqa: BLE001 - it concerns this bridge and no other
             self.fail(name, error)
+            return True
 
     def _take_changes(self, affected: set[BridgeName]) -> ChangedFlows:
         found: ChangedFlows = {}

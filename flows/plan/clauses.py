@@ -48,15 +48,17 @@ class SharedClause:
     """The conjunctions that the same flows name: those of one set with several rules, or of the elements that are in
     exactly these `sets`.
 
-    `bodies` are the flows' bodies by band; None until they are needed.
+    `alone` is the flows' body while there is one band, `bodies` are those of several bands, by band. They are None until
+    they are needed.
     """
 
-    __slots__ = ("bodies", "count", "dimensions", "sets")
+    __slots__ = ("alone", "bodies", "count", "dimensions", "sets")
 
     def __init__(self, sets: frozenset[ElementSet], dimensions: dict[int, Dimension] | None) -> None:
         self.sets = sets
         self.dimensions = dimensions  # by conjunction id, for one set; None for several sets
         self.count = 0  # elements in exactly these sets, for several sets
+        self.alone: Body | None = None
         self.bodies: dict[int, Body] | None = None
 
 
@@ -143,7 +145,6 @@ class Clauses:
             if known.dimensions is not None:
                 known.dimensions[dimension.conjunction.conj_id] = dimension
             self._dirty.update(elements)
-            known.bodies = None
             self._forget(known)
         if self._shared_of_set:
             self._invalidate_shared(element_set)
@@ -153,7 +154,6 @@ class Clauses:
         known = self._users[element_set]
         if isinstance(known, SharedClause) and known.dimensions is not None:
             del known.dimensions[number]
-            known.bodies = None
             self._forget(known)
             self._dirty.update(elements)
             if len(known.dimensions) == 1:
@@ -180,6 +180,9 @@ class Clauses:
             before = toggled.get(element)
             if before is None:
                 toggled[element] = element_set
+            elif before is element_set:
+                del toggled[element]  # it is where it was, but the rules of the set may be others
+                self._dirty.add(element)
             elif isinstance(before, list):
                 before.append(element_set)
             else:
@@ -187,15 +190,12 @@ class Clauses:
 
     def _invalidate_shared(self, element_set: ElementSet) -> None:
         for shared in self._shared_of_set.get(element_set, ()):
-            shared.bodies = None
             self._forget(shared)
 
     # -- which sets elements are in ----------------------------------------------------------------------------------
 
     def _apply(self) -> None:
         """Bring `_sets_of` up to date. An element that came to a set and went again is where it was."""
-        if not self._toggled:
-            return
         toggled, self._toggled = self._toggled, {}
         self._dirty.update(toggled)
         at = self._sets_of
@@ -272,6 +272,8 @@ class Clauses:
         self._forget(shared)
 
     def _forget(self, shared: SharedClause) -> None:
+        """Its flows name other conjunctions, or there are none any more."""
+        shared.alone = shared.bodies = None
         self._bands_needed.pop(shared, None)
         self._left_out.pop(shared, None)
 
@@ -284,24 +286,17 @@ class Clauses:
 
     def take(self) -> dict[FlowKey, Body | None]:
         """The flows that may have changed since the last call: their bodies, None for a removed flow."""
-        self._apply()
+        if self._toggled:
+            self._apply()
         found: dict[FlowKey, Body | None] = {}
-        dirty = list(self._dirty)
-        users = self._users_at(dirty)
-        bands = max(self._bands_needed.values()) if self._bands_needed else 1
-        if bands != self.bands:
-            found = self._all_gone()
-            self._restart(bands)
+        if self._dirty or self.bands != 1:
             dirty = list(self._dirty)
-            users = [self._user_at(element) for element in dirty]
-        if dirty:
+            bodies = self._bodies(dirty) if self.bands == 1 else None
+            if bodies is None:
+                found = self._take_bands(dirty)
+            else:
+                found = dict(zip(self._templates(0).keys(dirty), bodies, strict=True))
             self._dirty = set()
-            for band in range(self.bands):
-                if self.bands == 1:
-                    bodies = [one.alone if isinstance(one, Dimension) else self._body(one, band) for one in users]
-                else:
-                    bodies = [self._body(one, band) for one in users]
-                found.update(zip(self._templates(band).keys(dirty), bodies, strict=True))
         if self._dirty_rules:
             for number in self._dirty_rules:
                 found[self._hit_key(number)] = (
@@ -312,20 +307,49 @@ class Clauses:
             self._dirty_rules = set()
         return found
 
-    def _users_at(self, elements: Iterable[Element]) -> list[Dimension | SharedClause | None]:
-        """What names the conjunctions of each of these elements. Notes how many bands they need."""
-        at, rules = self._sets_of, self._users
-        found: list[Dimension | SharedClause | None] = []
-        unencoded: list[SharedClause] = []
+    def _bodies(self, elements: Iterable[Element]) -> list[Body | None] | None:
+        """The bodies of the flows of these elements in the only band; None where one band is not enough."""
+        at, users = self._sets_of, self._users
+        found: list[Body | None] = []
         for element in elements:
-            element_set = at.get(element)
-            one = element_set if element_set is None or isinstance(element_set, SharedClause) else rules[element_set]
-            found.append(one)
-            if isinstance(one, SharedClause) and one.bodies is None:
-                unencoded.append(one)
-        for shared in set(unencoded) if unencoded else ():
-            self._note_bands(shared)
+            place = at.get(element)
+            if place is None:
+                found.append(None)
+                continue
+            one = place if isinstance(place, SharedClause) else users[place]
+            body = one.alone
+            if body is None and isinstance(one, SharedClause):
+                self._note_bands(one)
+                if self._bands_needed:
+                    return None
+                dimensions = self._dimensions_of(one)
+                conjunctions = tuple([dimensions[number].conjunction for number in sorted(dimensions)])
+                body = one.alone = self._encoder.clause(conjunctions)
+            found.append(body)
         return found
+
+    def _take_bands(self, dirty: list[Element]) -> dict[FlowKey, Body | None]:
+        """The flows of these elements in as many bands as they need now; all flows where that number changes."""
+        found: dict[FlowKey, Body | None] = {}
+        users = self._users_at(dirty)
+        for shared in {one for one in users if isinstance(one, SharedClause) and one.bodies is None}:
+            self._note_bands(shared)
+        bands = max(self._bands_needed.values()) if self._bands_needed else 1
+        if bands != self.bands:
+            found = self._all_gone()
+            self._restart(bands)
+            dirty = list(self._dirty)
+            users = self._users_at(dirty)
+        for band in range(self.bands):
+            bodies = [self._body(one, band) for one in users]
+            found.update(zip(self._templates(band).keys(dirty), bodies, strict=True))
+        return found
+
+    def _users_at(self, elements: Iterable[Element]) -> list[Dimension | SharedClause | None]:
+        """What names the conjunctions of each of these elements."""
+        at, users = self._sets_of, self._users
+        places = [at.get(element) for element in elements]
+        return [one if one is None or isinstance(one, SharedClause) else users[one] for one in places]
 
     def drop(self) -> dict[FlowKey, Body | None]:
         """All flows, as gone. The next `take` has all of them again."""
@@ -349,7 +373,7 @@ class Clauses:
         self._dirty_rules.update(self._namespaces)
         for one in [*self._users.values(), *self._shared.values()]:
             if isinstance(one, SharedClause):
-                one.bodies = None
+                one.alone = one.bodies = None
 
     def hit_flow(self, number: int) -> FlowKey | None:
         """The key of a rule's `conj_id` flow; None where there is no such rule."""
@@ -364,10 +388,6 @@ class Clauses:
         if self._first_band is None:
             self._first_band = self._encoder.key_templates(self.stage, 0)
         return self._first_band
-
-    def _user_at(self, element: Element) -> Dimension | SharedClause | None:
-        at = self._sets_of.get(element)
-        return at if at is None or isinstance(at, SharedClause) else self._users[at]
 
     def _dimensions_of(self, shared: SharedClause) -> dict[int, Dimension]:
         if shared.dimensions is not None:

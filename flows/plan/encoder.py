@@ -31,8 +31,8 @@ from flows.render.tiers import render_tiers
 from flows.render.tunnel import render_remote_node
 from flows.services.choice import Choice
 from flows.services.served import ServedPort
-from flows.wire.actions import encode_conjunctions, encode_outputs
-from flows.wire.codec import encode_body, encode_key
+from flows.wire.actions import encode_conjunctions, encode_instructions, encode_outputs
+from flows.wire.codec import encode_body, encode_key, shared_body
 from flows.wire.groups import encode_group
 from flows.wire.values import Body, FlowKey, WireGroup
 
@@ -66,6 +66,7 @@ class FlowEncoder:
     def __init__(self) -> None:
         self._bands: dict[tuple[int, int], BandTemplates] = {}  # by table and band
         self._dimensions: dict[int, Dimension] = {}  # the last one for each place
+        self._hits: dict[tuple[int, Action | None], bytes] = {}  # instructions by table and action
         self._pods = PodTemplates()
         self._fixed: dict[tuple[bool, bool], EncodedFlows] = {}  # by the arguments of `fixed_flows`
         self._tiers: dict[tuple[bool, bool], EncodedFlows] = {}
@@ -184,5 +185,9 @@ class FlowEncoder:
 
     def hit_body(self, stage: AnyStage, number: int, action: Action | None = None) -> Body:
         """The body of a rule's `conj_id` flow; `action` is that of a ClusterNetworkPolicy's rule."""
-        actions, onward = stage.hit(action)
-        return encode_body(cookie(CookieKind.RULE, number), actions, onward.number)
+        place = stage.table.number, action
+        instructions = self._hits.get(place)
+        if instructions is None:
+            actions, onward = stage.hit(action)
+            instructions = self._hits[place] = encode_instructions(actions, onward.number)
+        return shared_body(cookie(CookieKind.RULE, number), instructions)

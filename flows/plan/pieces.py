@@ -136,13 +136,19 @@ class Pieces:
             else:
                 flows[key] = body
 
-    def take(self) -> dict[FlowKey, Body | None]:
-        """The keys of `flows` that came, went or differ since the last call.
+    def take(self, changes: Mapping[FlowKey, Body | None]) -> dict[FlowKey, Body | None]:
+        """The keys of `flows` that came, went or differ since the last call, after `write_all` of these changes.
 
         With each is the body before, None where there was no flow.
         """
+        known_to_differ = self._before == {}  # as most often: only the rules of a bridge changed
+        if changes:
+            self.write_all(changes)
         flows, earlier = self.flows, self._before
-        self._before = {}
         if earlier is None:
+            self._before = {}
             return dict.fromkeys(flows)
-        return {key: before for key, before in earlier.items() if flows.get(key) != before}
+        if not earlier:
+            return {}
+        self._before = {}
+        return earlier if known_to_differ else {key: old for key, old in earlier.items() if flows.get(key) != old}

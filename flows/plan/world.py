@@ -91,7 +91,8 @@ class World(WorldState):
         before, after = objects_of_kind(old, kind).get(key), objects_of_kind(new, kind).get(key)
         if before == after:
             return False
-        self._dns_stale |= concerns_dns((kind, key), new, old, self.network_options)
+        if kind in SERVICE_KINDS:
+            self._dns_stale |= concerns_dns((kind, key), new, old, self.network_options)
         self._plans.patterns.clear()
         readmitted = self._objects.readmit(kind, key)
         try:
@@ -169,15 +170,17 @@ class World(WorldState):
 
     def _prove_addresses(self) -> None:
         """Of the addresses that several nodes claim, a node proves the one that its OVSDB's connection comes from."""
-        contested = self.network.contested if self.network.routes else ()
+        contested = self.network.contested
         for name, bridge in self.bridges.items() if contested else ():
             if bridge.node in contested and not self.owners.refusal(name):
                 self.network.prove(bridge.node, self.owners.peer_of(name[0]).host)
 
     def _route_bridges(self) -> None:
         """Nodes have other ranges or addresses than before: tell all bridges."""
+        if not self.network.routes:
+            return
         self._prove_addresses()
-        if self.network.changed and self.network.routes:
+        if self.network.changed:
             self._objects.set_node_addresses(self.network.node_addresses())
         for name, old in list(self.bridges.items()) if self.network.changed else ():
             bridge = self._with_routing(old)
@@ -284,17 +287,20 @@ class World(WorldState):
         Returns the flows that came, went or differ, with the bodies that they had before, of the bridges where any did.
         Raises WorldError.
         """
+        failures = self._failures
         self.decide_served(now)
-        self._stale |= self._failures.due(now)
+        if failures.by_bridge:
+            self._stale |= failures.due(now)
         changed = self._update_once()
-        failed = self._failures.take_new()
-        if failed:
+        if failures.new:
+            failed = failures.take_new()
             self._stale |= failed
             again = self._update_once()
             changed = {name: {**again.get(name, {}), **changed.get(name, {})} for name in changed.keys() | again.keys()}
-            self._failures.take_new()
-            self._failures.postpone(failed - self._plans.by_bridge.keys(), now)
-        self._failures.resolve(self._plans.by_bridge)
+            failures.take_new()
+            failures.postpone(failed - self._plans.by_bridge.keys(), now)
+        if failures.by_bridge:
+            failures.resolve(self._plans.by_bridge)
         return changed
 
     def decide_served(self, now: float) -> None:
@@ -311,7 +317,7 @@ class World(WorldState):
                 self._dns_stale = False
                 self._answering |= self._plans.set_dns_servers(dns_servers(self.cluster, self.network_options))
             self._count_node_addresses()
-            moved, read = self._read_ports()
+            moved, read = self._read_ports() if self._stale or self._rebound else (set(), set())
             self._objects.yield_addresses(lambda key: bool(self._plans.pod_ports.of(key)))
             self._count_node_addresses()
             if self._stale:  # a pod got an address that a bridge also claimed for its node
@@ -330,7 +336,8 @@ class World(WorldState):
 
     def _count_node_addresses(self) -> None:
         """Decide which of the addresses that a bridge claims for its node count: those that no pod has."""
-        for name in self._objects.node_addresses.take_doubtful() & self.bridges.keys():
+        doubtful = self._objects.node_addresses.take_doubtful()
+        for name in doubtful & self.bridges.keys() if doubtful else ():
             bridge = with_counted_addresses(self.bridges[name], self._objects.has_pod_with)
             if bridge is not self.bridges[name]:
                 self.bridges[name] = bridge

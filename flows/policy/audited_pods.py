@@ -94,10 +94,15 @@ class AuditedPods:
 
     # -- questions ---------------------------------------------------------------------------------------------------
 
+    @property
+    def any(self) -> bool:
+        """Whether anything may be audited; hardly ever."""
+        return bool(self._pods or self._namespaces or self._policies) or self._default is not AuditMode.OFF
+
     def watched(self, pod: Key) -> frozenset[Watch]:
         """What of a pod's packets is audited."""
-        if self._default is AuditMode.OFF and not (self._pods or self._namespaces or self._policies):
-            return NO_WATCH  # as a rule, so that it costs nothing
+        if not self.any:
+            return NO_WATCH
         if pod not in self._index.numbers:
             return NO_WATCH  # it has no network of its own
         mode = self._pods.get(pod)

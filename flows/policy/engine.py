@@ -49,7 +49,7 @@ from flows.policy.audited_pods import AuditedPods
 from flows.policy.flow_limits import rule_weight
 from flows.policy.node_index import NodeIndex
 from flows.policy.pod_index import PodIndex
-from flows.policy.policy_changes import PeerChange, PolicyChanges, RuleChange, SubjectChange
+from flows.policy.policy_changes import NO_CHANGES, PeerChange, PolicyChanges, RuleChange, SubjectChange
 from flows.policy.resolve import rule_identity
 from flows.policy.rule import (
     NOT_STAGED,
@@ -217,7 +217,11 @@ class PolicyEngine:
     # -- results -----------------------------------------------------------------------------------------------------
 
     def compute_changes(self) -> PolicyChanges:
-        """What changed in rules, sets and isolation since the last call."""
+        """What changed in rules, sets and isolation since the last call; NO_CHANGES where nothing did."""
+        index = self.index
+        if not (self._affected or self._selecting.changed or index.changed_sets or index.port_changes):
+            index.removed_pods = {}
+            return NO_CHANGES
         self._sets.propagate()
         subjects, peers = self._read_log()
         affected, self._affected = self._affected, {}
@@ -232,15 +236,17 @@ class PolicyEngine:
                 self._failed.pop(rule, None)
                 self._sets.release(rule)
         self._sets.drop_empty_sets()
-        pods, removed_pods = self.index.pods, self.index.removed_pods
+        pods, removed_pods = index.pods, index.removed_pods
         isolation = frozenset([pods[n].key if n in pods else removed_pods[n] for n in self._selecting.take_changed()])
-        self.index.removed_pods = {}
+        index.removed_pods = {}
         return PolicyChanges(tuple(changes), subjects, peers, isolation)
 
     def _read_log(self) -> tuple[tuple[SubjectChange, ...], tuple[PeerChange, ...]]:
         """What was added to the sets of rules and removed from them. Marks the rules to compute again: those whose sets
         became empty or ceased to be empty, and those of a changed set that could not be computed before."""
         log = self.index.changed_sets
+        if not log:
+            return (), ()
         subjects, peers = [], []
         pods, removed_pods = self.index.pods, self.index.removed_pods
         selecting = self._selecting.groups()
@@ -432,6 +438,8 @@ class PolicyEngine:
     def applying(self, pod: Key) -> frozenset[Applies]:
         """The directions in which NetworkPolicies isolate the pod, the tiers that apply to it, its audit, and what
         staged policies mean for it."""
+        if not (self._promoted.any or self._audited.any or self._selecting.has_tiers):
+            return self.isolated(pod)
         return applying(self.isolated(pod), self.tiered(pod), self.watched(pod), self.staged(pod))
 
     def promoted_policies(self, pod: Key) -> set[Key]:

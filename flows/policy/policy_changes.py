@@ -46,3 +46,6 @@ class PolicyChanges(NamedTuple):
     subjects: tuple[SubjectChange, ...]
     peers: tuple[PeerChange, ...]
     isolation: frozenset[Key]
+
+
+NO_CHANGES = PolicyChanges((), (), (), frozenset())

@@ -48,10 +48,10 @@ class RuleSets:
         group = self.index.group(key.namespace, key.subjects)
         peers = self._peers(key)
         prefixes = len(peers.blocks) if isinstance(peers, PeerUnion) else 0
-        rule = PolicyRule(key, group, peers, numbered_services(ports), prefixes)
-        if rule.peers is not None:
-            rule.peers.rules.add(rule)
-        names = named_ports(ports)
+        rule = PolicyRule(key, group, peers, numbered_services(ports) if ports else (), prefixes)
+        if peers is not None:
+            peers.rules.add(rule)
+        names = named_ports(ports) if ports else ()
         if names and key.direction is Direction.INGRESS:
             # The conjunctions have the sets by port as subjects, not the group.
             subjects = self._acquire_subjects_by_port(group, names, rule.numbered)
@@ -74,6 +74,8 @@ class RuleSets:
         found: list[NetSet] = [track(group) for group in self._peer_groups(key)]
         if level is not None:
             found += [self.nodes.group(selector) for selector in level.nodes]
+        if len(found) == len(key.rule.peers) == 1 and key.rule.peers[0].ip_block is None:
+            return found[0]
         sources = list(dict.fromkeys(found))
         blocks = frozenset([peer.ip_block for peer in key.rule.peers if peer.ip_block is not None])
         if len(sources) == 1 and not blocks:
@@ -177,7 +179,7 @@ class RuleSets:
         Call it only at the end of `compute_changes`: until then another policy may come to have the rule.
         """
         key, group = rule.key, rule.group
-        names = named_ports(key.rule.ports)
+        names = named_ports(key.rule.ports) if key.rule.ports else ()
         if rule.subjects_by_port is not None:
             self._release_subjects_by_port(rule, names)
         group.rules.discard(rule)

@@ -7,6 +7,7 @@ Kept by groups of pods. What rules say is not known here; see `engine`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import compress, product
 from typing import TypeVar
 
 from flows.cluster.model import Direction, Key, Policy, Selector, Tier
@@ -19,6 +20,10 @@ from flows.policy.staged_policies import PromotedPolicy
 PoliciesOfGroups = dict[Group, Key | dict[Key, None]]  # one policy mostly
 Place = TypeVar("Place")
 _Selections = set[tuple[Place, str | Selector, Selector]]
+# By whether each direction is among them: one object each, since very many pods have them.
+_DIRECTIONS = {
+    chosen: frozenset(compress(Direction, chosen)) for chosen in product((False, True), repeat=len(Direction))
+}
 
 
 class SelectingPolicies:
@@ -46,7 +51,7 @@ class SelectingPolicies:
     def groups(self) -> list[PoliciesOfGroups]:
         """The groups that policies select, as several mappings of which none is empty."""
         every = (*self._isolating.values(), *self._tiered.values(), *self._staged.values())
-        return [groups for groups in every if groups]
+        return list(filter(None, every))
 
     def replace_placed(self, policy: Key, old: PlacedPolicy, new: PlacedPolicy) -> None:
         """The rules of a ClusterNetworkPolicy are others. It holds its group once for each tier and direction."""
@@ -123,12 +128,17 @@ class SelectingPolicies:
         if n is None:
             return frozenset()
         groups = self._index.groups_of(n)
-        return frozenset([d for d, isolated in self._isolating.items() if not isolated.keys().isdisjoint(groups)])
+        return _DIRECTIONS[tuple([not isolated.keys().isdisjoint(groups) for isolated in self._isolating.values()])]
+
+    @property
+    def has_tiers(self) -> bool:
+        """Whether some rule of a ClusterNetworkPolicy may select a pod."""
+        return any(self._tiered.values())
 
     def tiered(self, pod: Key) -> frozenset[TierStage]:
         """The tiers and directions in which some rule of a ClusterNetworkPolicy selects the pod."""
         n = self._index.numbers.get(pod)
-        if n is None or not any(self._tiered.values()):
+        if n is None or not self.has_tiers:
             return NO_STAGES
         groups = self._index.groups_of(n)
         return frozenset(

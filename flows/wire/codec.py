@@ -27,6 +27,7 @@ from __future__ import annotations
 import struct
 from functools import lru_cache
 
+from flows.cluster.tuples import new_tuple
 from flows.openflow.actions import Action
 from flows.openflow.flow import Flow
 from flows.openflow.match import Match
@@ -64,7 +65,7 @@ def encode_body(cookie: int, actions: tuple[Action, ...], goto: int | None) -> B
     Raises CodecError; MessageTooLong where the actions exceed 64 KiB.
     """
     instructions = encode_instructions(actions, goto)
-    return _shared_body(cookie, instructions) if len(instructions) <= _SHORT else Body(cookie, instructions)
+    return shared_body(cookie, instructions) if len(instructions) <= _SHORT else Body(cookie, instructions)
 
 
 @lru_cache(maxsize=_SHARED)
@@ -72,7 +73,10 @@ def _shared_key(key: FlowKey) -> FlowKey:
     return key
 
 
-_shared_body = lru_cache(maxsize=_SHARED)(Body)
+@lru_cache(maxsize=_SHARED)
+def shared_body(cookie: int, instructions: bytes) -> Body:
+    """A body of which equal ones share one copy."""
+    return new_tuple(Body, (cookie, instructions))
 
 
 def decode_flow(wire: WireFlow) -> Flow:
