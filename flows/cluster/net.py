@@ -135,6 +135,8 @@ def subtract(net: Net, holes: Collection[Net]) -> list[Net]:
     The sibling of each prefix returned contains or overlaps a hole, so no two can be merged. The cost is that of
     sorting the holes, and of the result: at most 32 (IPv4) or 128 (IPv6) prefixes for each hole.
     """
+    if not holes:
+        return [net]
     inside = _inside(net, holes)
     if inside is None:
         return []
@@ -203,16 +205,29 @@ def collapse(nets: Iterable[Net]) -> list[Net]:
     kept: list[Net] = []
     version = value = prefix = width = 0  # of the last one kept
     for net in sorted(set(nets)):
-        if net.version == version and prefix <= net.prefix and not (net.value ^ value) >> (width - prefix):
-            continue
-        kept.append(net)
-        while len(kept) > 1 and _are_halves(kept[-2], kept[-1]):
-            del kept[-1]
-            low = kept[-1]
-            kept[-1] = Net(low.version, low.value, low.prefix - 1)
-        version, value, prefix = kept[-1]
-        width = ADDRESS_BITS[version]
+        family, address, length = net
+        if family == version:
+            differs = address ^ value
+            if prefix <= length and not differs >> (width - prefix):
+                continue
+            kept.append(net)
+            if prefix == length and differs == 1 << (width - length):
+                _merge_halves(kept)
+                version, value, prefix = kept[-1]
+                continue
+        else:
+            kept.append(net)
+            width = ADDRESS_BITS[family]
+        version, value, prefix = family, address, length
     return kept
+
+
+def _merge_halves(kept: list[Net]) -> None:
+    """Replace the last two prefixes by the one of which they are the halves, as long as they are."""
+    while len(kept) > 1 and _are_halves(kept[-2], kept[-1]):
+        del kept[-1]
+        low = kept[-1]
+        kept[-1] = Net(low.version, low.value, low.prefix - 1)
 
 
 def _are_halves(low: Net, high: Net) -> bool:

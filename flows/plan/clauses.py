@@ -48,8 +48,8 @@ class SharedClause:
     """The conjunctions that the same flows name: those of one set with several rules, or of the elements that are in
     exactly these `sets`.
 
-    `alone` is the flows' body while there is one band, `bodies` are those of several bands, by band. They are None until
-    they are needed.
+    `alone` is the flows' body while there is one band, `bodies` are those of several bands. They are None until they
+    are needed.
     """
 
     __slots__ = ("alone", "bodies", "count", "dimensions", "sets")
@@ -173,14 +173,14 @@ class Clauses:
         if not toggled:
             self._toggled = dict.fromkeys(elements, element_set)
             return
-        if toggled.keys().isdisjoint(elements):
+        again = toggled.keys() & elements
+        if not again:
             toggled.update(dict.fromkeys(elements, element_set))
             return
-        for element in elements:
-            before = toggled.get(element)
-            if before is None:
-                toggled[element] = element_set
-            elif before is element_set:
+        toggled.update(dict.fromkeys(again.symmetric_difference(elements), element_set))
+        for element in again:
+            before = toggled[element]
+            if before is element_set:
                 del toggled[element]  # it is where it was, but the rules of the set may be others
                 self._dirty.add(element)
             elif isinstance(before, list):

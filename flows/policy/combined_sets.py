@@ -10,7 +10,7 @@ then has {(TCP 80): {1, 2}, (TCP 8080): {3}}, and each of the two sets becomes t
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from typing import Generic, TypeVar
 
 from flows.cluster.model import IPBlock, PortSpec
@@ -29,15 +29,14 @@ PeersKey = tuple[frozenset[NetSet], frozenset[IPBlock]]
 class PeerUnion(NetSet):
     """The addresses of several groups, of pods or nodes, and the prefixes of ipBlocks."""
 
-    __slots__ = ("blocks", "groups", "key", "masks")
+    __slots__ = ("_masks", "blocks", "groups", "key")
 
     def __init__(self, log: ChangeLog, key: PeersKey, groups: list[NetSet]) -> None:
         self.key = key
         self.groups = groups
-        self.blocks = frozenset(collapse([net for block in key[1] for net in subtract(block.cidr, block.excepts)]))
-        # The masks of the blocks' prefix lengths, to find a block that contains an address.
-        lengths = {(version, prefix) for version, _, prefix in self.blocks}
-        self.masks = {(version, prefix): Net(version, 0, prefix).mask for version, prefix in lengths}
+        self.blocks = frozenset(collapse(_prefixes(key[1])))
+        # The masks of the blocks' prefix lengths, to find a block that contains an address; None until that is asked.
+        self._masks: dict[tuple[int, int], int] | None = None
         super().__init__(log, set(self.blocks).union(*(group.members for group in groups)))
 
     def update_elements(self, changed: Collection[Net]) -> None:
@@ -47,12 +46,24 @@ class PeerUnion(NetSet):
 
     def covers(self, address: Net) -> bool:
         """True when the address is a member, or lies in one of the blocks."""
+        if self._masks is None:
+            lengths = {(version, prefix) for version, _, prefix in self.blocks}
+            self._masks = {(version, prefix): Net(version, 0, prefix).mask for version, prefix in lengths}
         version, value, _ = address
         return address in self.members or any(
             Net(version, value & mask, prefix) in self.blocks
-            for (family, prefix), mask in self.masks.items()
+            for (family, prefix), mask in self._masks.items()
             if family == version
         )
+
+
+def _prefixes(blocks: Iterable[IPBlock]) -> Iterator[Net]:
+    """The prefixes of ipBlocks without their exceptions, which few blocks have."""
+    for cidr, excepts in blocks:
+        if excepts:
+            yield from subtract(cidr, excepts)
+        else:
+            yield cidr
 
 
 class _SetsByServices(Generic[T, S]):

@@ -202,8 +202,25 @@ def rule_identity(key: RuleKey, services: ServiceRanges | None) -> bytes:
 
 
 _json = json.JSONEncoder().encode
+_MANY_PEERS = 8
 
 
 @lru_cache(1 << 12)
 def _around_namespace(direction: Direction, subjects: Selector, rule: Rule) -> tuple[str, str]:
-    return f"[[{_json(direction)}, ", f", {_json(subjects)}, {_json(rule)}], "
+    return f"[[{_json(direction)}, ", f", {_json(subjects)}, {_rule_json(rule)}], "
+
+
+def _rule_json(rule: Rule) -> str:
+    """As `_json`, which takes twice as long for a long list of prefixes."""
+    peers, ports = rule
+    if len(peers) < _MANY_PEERS:
+        return _json(rule)
+    return f"[[{', '.join([_peer_json(peer) for peer in peers])}], {_json(ports)}]"
+
+
+def _peer_json(peer: Peer) -> str:
+    pods, namespaces, block = peer
+    if block is None or block.excepts or pods is not None or namespaces is not None:
+        return _json(peer)
+    version, value, prefix = block.cidr
+    return f"[null, null, [[{version}, {value}, {prefix}], []]]"
