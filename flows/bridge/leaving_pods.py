@@ -29,6 +29,11 @@ class LeavingPods:
         """Whether there is any such pod with addresses."""
         return bool(self._of)
 
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether `decide` has something to decide."""
+        return bool(self._doubtful)
+
     def set_pod(self, key: Key, pod: Pod | None) -> None:
         """A pod was added, changed or (None) removed."""
         addresses = pod.addresses if pod is not None and pod.terminating and pod.networked else ()
@@ -59,8 +64,6 @@ class LeavingPods:
 
     def decide(self, has_port: Callable[[Key], bool], claimants: Callable[[Net], Iterable[Key]]) -> list[Key]:
         """Decide what was marked; returns the pods whose yielded addresses changed."""
-        if not self._doubtful:
-            return []
         doubtful, self._doubtful = self._doubtful, set()
         changed = []
         for key in doubtful & self._of.keys():

@@ -24,6 +24,11 @@ class NodeAddresses:
         self._bridges: dict[Net, set[_Bridge]] = {}
         self._doubtful: set[_Bridge] = set()
 
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether `take_doubtful` has something to return."""
+        return bool(self._doubtful)
+
     def update_bridge(self, name: _Bridge, old: BridgeState | None, new: BridgeState | None) -> None:
         """A bridge was added (`old` is None), changed, or removed (`new` is None)."""
         before, after = (_claimed_addresses(one) if one is not None else () for one in (old, new))
@@ -50,9 +55,7 @@ class NodeAddresses:
 
     def take_doubtful(self) -> set[_Bridge]:
         """The bridges to decide anew; each is returned once."""
-        found = self._doubtful
-        if found:
-            self._doubtful = set()
+        found, self._doubtful = self._doubtful, set()
         return found
 
 

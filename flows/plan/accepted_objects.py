@@ -213,6 +213,11 @@ class AcceptedObjects:
         if self.leaving.any:
             self.leaving.mark_doubtful(key, _addresses_in(self.engine, key))
 
+    @property
+    def has_doubtful_addresses(self) -> bool:
+        """Whether `yield_addresses` or the addresses of nodes may have something to decide."""
+        return self.leaving.is_doubtful or self.node_addresses.is_doubtful
+
     def yield_addresses(self, has_port: Callable[[Key], bool]) -> None:
         """Take addresses from terminating pods without a port, where a pod with a port has the same."""
         engine = self.engine

@@ -17,7 +17,7 @@ from flows.cluster.model import Key
 from flows.cluster.net import Net
 from flows.pipeline.pod_limits import Limit
 from flows.plan.accepted_objects import AcceptedObjects
-from flows.plan.bridge_plan import BridgePlan
+from flows.plan.bridge_plan import BridgePlan, IsolationOf
 from flows.plan.cluster_services import ClusterServices, Place
 from flows.plan.encoder import FlowEncoder
 from flows.plan.learned_names import LearnedNames
@@ -214,12 +214,15 @@ class BridgePlans:
             affected |= self.distributor.distribute(changes, moved, engine)
         affected |= self._update_names()
         new_plans, self._new_plans = self._new_plans, set()
+        applying = engine.applying if engine.has_more_than_isolation else engine.isolated
         for key in changes.isolation:
             for name, ofport in self.pod_ports.of(key):
                 self.to_show.add(name)  # the policies that isolate the pod may be others
-                if name not in new_plans and self._isolate(name, ofport, key):
+                if name not in new_plans and self._isolate(name, ofport, applying, key):
                     affected.add(name)
-        return self._take_changes(affected | self._update_services())
+        if self._objects.services.changed:
+            affected |= self._update_services()
+        return self._take_changes(affected)
 
     def _update_services(self) -> set[BridgeName]:
         """Apply what changed in Services to the plans of all bridges that route; returns these bridges."""
@@ -252,13 +255,13 @@ class BridgePlans:
                     self.fail(name, error)
         return affected
 
-    def _isolate(self, name: BridgeName, ofport: int, key: Key) -> bool:
+    def _isolate(self, name: BridgeName, ofport: int, applying: IsolationOf, key: Key) -> bool:
         """Tell a plan what applies to a pod. Returns whether that changed it."""
         plan = self.by_bridge.get(name)
         if plan is None:
             return False
         try:
-            return plan.isolate(ofport, self._objects.engine.applying(key))
+            return plan.isolate(ofport, applying(key))
         except Exception as error:  # noqa: BLE001 - it concerns this bridge and no other
             self.fail(name, error)
             return True

@@ -65,7 +65,8 @@ class SharedClause:
 class Clauses:
     """`take` hands out the flows that may have changed: bodies by key, None where a flow is gone.
 
-    `bands` is how many bands of priorities the flows use now.
+    `bands` is how many bands of priorities the flows use now. `users` has the sets that rules use: asked so often that
+    there is no function for it.
     """
 
     __slots__ = (
@@ -82,9 +83,9 @@ class Clauses:
         "_shared",
         "_shared_of_set",
         "_toggled",
-        "_users",
         "bands",
         "stage",
+        "users",
     )  # fmt: skip
 
     def __init__(self, stage: AnyStage, encoder: FlowEncoder) -> None:
@@ -93,7 +94,7 @@ class Clauses:
         self._encoder = encoder
         self._first_band: KeyTemplates | None = None  # nearly always the only one
         # By set: the one rule that uses it, as most have, or several.
-        self._users: dict[ElementSet, Dimension | SharedClause] = {}
+        self.users: dict[ElementSet, Dimension | SharedClause] = {}
         self._sets_of: dict[Element, ElementSet | SharedClause] = {}
         self._shared: dict[frozenset[ElementSet], SharedClause] = {}
         self._shared_of_set: dict[ElementSet, set[SharedClause]] = {}
@@ -128,20 +129,16 @@ class Clauses:
         """Whether there is no rule, and all flows were handed out as gone."""
         return not (self._namespaces or self._dirty_rules or self._dirty or self._toggled)
 
-    def uses(self, element_set: ElementSet) -> bool:
-        """Whether any rule uses a set."""
-        return element_set in self._users
-
     def use(self, element_set: ElementSet, elements: Collection[Element], dimension: Dimension) -> None:
         """A rule uses a set, which has these elements, for one of its dimensions."""
-        known = self._users.get(element_set)
+        known = self.users.get(element_set)
         if known is None:
-            self._users[element_set] = dimension
+            self.users[element_set] = dimension
             self._note_toggles(element_set, elements)
         else:
             if not isinstance(known, SharedClause):
                 dimensions = {known.conjunction.conj_id: known}
-                known = self._users[element_set] = SharedClause(frozenset(), dimensions)
+                known = self.users[element_set] = SharedClause(frozenset(), dimensions)
             if known.dimensions is not None:
                 known.dimensions[dimension.conjunction.conj_id] = dimension
             self._dirty.update(elements)
@@ -151,15 +148,15 @@ class Clauses:
 
     def leave(self, element_set: ElementSet, elements: Collection[Element], number: int) -> None:
         """A rule uses a set no more."""
-        known = self._users[element_set]
+        known = self.users[element_set]
         if isinstance(known, SharedClause) and known.dimensions is not None:
             del known.dimensions[number]
             self._forget(known)
             self._dirty.update(elements)
             if len(known.dimensions) == 1:
-                (self._users[element_set],) = known.dimensions.values()
+                (self.users[element_set],) = known.dimensions.values()
         else:
-            del self._users[element_set]
+            del self.users[element_set]
             self._note_toggles(element_set, elements)
         if self._shared_of_set:
             self._invalidate_shared(element_set)
@@ -274,8 +271,9 @@ class Clauses:
     def _forget(self, shared: SharedClause) -> None:
         """Its flows name other conjunctions, or there are none any more."""
         shared.alone = shared.bodies = None
-        self._bands_needed.pop(shared, None)
-        self._left_out.pop(shared, None)
+        if self._bands_needed:
+            self._bands_needed.pop(shared, None)
+            self._left_out.pop(shared, None)
 
     # -- flows -------------------------------------------------------------------------------------------------------
 
@@ -298,8 +296,9 @@ class Clauses:
                 found = dict(zip(self._templates(0).keys(dirty), bodies, strict=True))
             self._dirty = set()
         if self._dirty_rules:
+            hit_key = self._templates(0).hit_key if self.bands == 1 else self._hit_key
             for number in self._dirty_rules:
-                found[self._hit_key(number)] = (
+                found[hit_key(number)] = (
                     self._encoder.hit_body(self.stage, number, self._actions.get(number))
                     if number in self._namespaces
                     else None
@@ -309,7 +308,7 @@ class Clauses:
 
     def _bodies(self, elements: Iterable[Element]) -> list[Body | None] | None:
         """The bodies of the flows of these elements in the only band; None where one band is not enough."""
-        at, users = self._sets_of, self._users
+        at, users = self._sets_of, self.users
         found: list[Body | None] = []
         for element in elements:
             place = at.get(element)
@@ -331,7 +330,7 @@ class Clauses:
     def _take_bands(self, dirty: list[Element]) -> dict[FlowKey, Body | None]:
         """The flows of these elements in as many bands as they need now; all flows where that number changes."""
         found: dict[FlowKey, Body | None] = {}
-        users = self._users_at(dirty)
+        users = self.users_at(dirty)
         for shared in {one for one in users if isinstance(one, SharedClause) and one.bodies is None}:
             self._note_bands(shared)
         bands = max(self._bands_needed.values()) if self._bands_needed else 1
@@ -339,7 +338,7 @@ class Clauses:
             found = self._all_gone()
             self._restart(bands)
             dirty = list(self._dirty)
-            users = self._users_at(dirty)
+            users = self.users_at(dirty)
         for band in range(self.bands):
             bodies = [self._body(one, band) for one in users]
             found.update(zip(self._templates(band).keys(dirty), bodies, strict=True))
@@ -347,7 +346,7 @@ class Clauses:
 
     def _users_at(self, elements: Iterable[Element]) -> list[Dimension | SharedClause | None]:
         """What names the conjunctions of each of these elements."""
-        at, users = self._sets_of, self._users
+        at, users = self._sets_of, self.users
         places = [at.get(element) for element in elements]
         return [one if one is None or isinstance(one, SharedClause) else users[one] for one in places]
 
@@ -371,7 +370,7 @@ class Clauses:
         self.bands = bands
         self._dirty.update(self._sets_of)
         self._dirty_rules.update(self._namespaces)
-        for one in [*self._users.values(), *self._shared.values()]:
+        for one in [*self.users.values(), *self._shared.values()]:
             if isinstance(one, SharedClause):
                 one.alone = one.bodies = None
 
@@ -394,7 +393,7 @@ class Clauses:
             return shared.dimensions
         found: dict[int, Dimension] = {}
         for element_set in shared.sets:
-            one = self._users[element_set]
+            one = self.users[element_set]
             found.update(self._dimensions_of(one) if isinstance(one, SharedClause) else {one.conjunction.conj_id: one})
         return found
 

@@ -31,7 +31,7 @@ from flows.render.tiers import render_tiers
 from flows.render.tunnel import render_remote_node
 from flows.services.choice import Choice
 from flows.services.served import ServedPort
-from flows.wire.actions import encode_conjunctions, encode_instructions, encode_outputs
+from flows.wire.actions import encode_conjunction, encode_conjunctions, encode_instructions, encode_outputs
 from flows.wire.codec import encode_body, encode_key, shared_body
 from flows.wire.groups import encode_group
 from flows.wire.values import Body, FlowKey, WireGroup
@@ -173,10 +173,11 @@ class FlowEncoder:
 
     def dimension(self, number: int, place: int, count: int) -> Dimension:
         """The dimension `place`, from 1, of `count` of the rule with this conjunction id. Bridges share it."""
-        conjunction = Conjunction(number, place, count)
+        conjunction = new_tuple(Conjunction, (number, place, count))
         found = self._dimensions.get(place)
         if found is None or found.conjunction != conjunction:
-            found = self._dimensions[place] = new_tuple(Dimension, (conjunction, self.clause((conjunction,))))
+            alone = new_tuple(Body, (CLAUSE_COOKIE, encode_conjunction(conjunction)))
+            found = self._dimensions[place] = new_tuple(Dimension, (conjunction, alone))
         return found
 
     def clause(self, conjunctions: tuple[Conjunction, ...]) -> Body:

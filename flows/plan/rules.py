@@ -187,7 +187,7 @@ class BridgeRules:
 
     def _toggle(self, elements_of: ElementSet, elements: Collection[Element]) -> None:
         for stage in self._stages.values():
-            if stage.uses(elements_of):
+            if elements_of in stage.users:
                 stage.toggle(elements_of, elements)
                 self._changed[stage] = None
         for stage in self._users.get(elements_of, ()) if self._users else ():
@@ -232,6 +232,8 @@ class BridgeRules:
 
     def _is_out(self, rule: TrackedRule) -> bool:
         """Whether a rule is left out of the flows."""
+        if not (self._out or self.staged_left_out):
+            return False
         return self.staged_left_out if rule.level == STAGED else rule.namespace in self._out
 
     def _add_flows(self, rule: TrackedRule) -> None:
@@ -270,7 +272,7 @@ class BridgeRules:
             stage.leave(named, named.elements, rule.number)
         for elements_of, elements in self._dimensions(rule):
             stage.leave(elements_of, elements, rule.number)
-            if rule.level is not None and not isinstance(elements_of, frozenset) and not stage.uses(elements_of):
+            if rule.level is not None and not isinstance(elements_of, frozenset) and elements_of not in stage.users:
                 users = self._users[elements_of]
                 del users[stage]
                 if not users:
@@ -280,7 +282,7 @@ class BridgeRules:
 
     def _uses(self, peers: NetSet) -> bool:
         for stage in self._stages.values():
-            if stage.uses(peers):
+            if peers in stage.users:
                 return True
         return peers in self._users
 

@@ -177,8 +177,6 @@ class World(WorldState):
 
     def _route_bridges(self) -> None:
         """Nodes have other ranges or addresses than before: tell all bridges."""
-        if not self.network.routes:
-            return
         self._prove_addresses()
         if self.network.changed:
             self._objects.set_node_addresses(self.network.node_addresses())
@@ -312,17 +310,14 @@ class World(WorldState):
         for _ in range(MAX_LOAD_ATTEMPTS):
             if self._objects.must_reload:
                 self.start_over()
-            self._route_bridges()
+            if self._routes:
+                self._route_bridges()
             if self._dns_stale and self.cluster is not None:
                 self._dns_stale = False
                 self._answering |= self._plans.set_dns_servers(dns_servers(self.cluster, self.network_options))
-            self._count_node_addresses()
-            moved, read = self._read_ports() if self._stale or self._rebound else (set(), set())
-            self._objects.yield_addresses(lambda key: bool(self._plans.pod_ports.of(key)))
-            self._count_node_addresses()
-            if self._stale:  # a pod got an address that a bridge also claimed for its node
-                more, again = self._read_ports()
-                moved, read = moved | more, read | again
+            moved, read = set[Key](), set[BridgeName]()
+            if self._stale or self._rebound or self._objects.has_doubtful_addresses:
+                moved, read = self._update_ports()
             for node, error in self.flow_encoder.take_failed_nodes():
                 self._objects.reject("Node", node, error)
             if not self._objects.must_reload:
@@ -333,6 +328,17 @@ class World(WorldState):
                     for key, reason in error.reasons.items():
                         self._objects.reject(*named_object(key), reason)
         raise WorldError("objects could not be accepted together with the addresses that ports give them")
+
+    def _update_ports(self) -> tuple[set[Key], set[BridgeName]]:
+        """Step 2: as `_read_ports`, with the addresses that pods and nodes yield to others."""
+        self._count_node_addresses()
+        moved, read = self._read_ports()
+        self._objects.yield_addresses(lambda key: bool(self._plans.pod_ports.of(key)))
+        self._count_node_addresses()
+        if self._stale:  # a pod got an address that a bridge also claimed for its node
+            more, again = self._read_ports()
+            moved, read = moved | more, read | again
+        return moved, read
 
     def _count_node_addresses(self) -> None:
         """Decide which of the addresses that a bridge claims for its node count: those that no pod has."""

@@ -16,6 +16,7 @@ from flows.bridge.external_ids import pod_of_interface
 from flows.bridge.network import FLAT_NETWORK, NetworkOptions
 from flows.bridge.node_names import NodeNames
 from flows.bridge.owners import Owners
+from flows.bridge.routing import NetworkMode
 from flows.bridge.state import Binding, BindingResult, BridgeState, PodBinding, PortProblem
 from flows.cluster.domain_names import NamePatterns
 from flows.cluster.model import AuditMode, Cluster, Direction, Key, Pod, Policy, Selector
@@ -59,6 +60,7 @@ class WorldState:
         """`audit` is what is audited of pods without an annotation."""
         self._is_planned = is_planned
         self.network_options = network
+        self._routes = network.mode is not NetworkMode.FLAT
         self.bridges: dict[BridgeName, BridgeState] = {}
         self.owners = Owners(lambda name: self.cluster is not None and name in self.cluster.nodes)
         self.metered: dict[int, tuple[Limit, ...]] = {}  # by datapath id: the limits for which the switch has meters

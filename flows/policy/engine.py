@@ -222,8 +222,11 @@ class PolicyEngine:
         if not (self._affected or self._selecting.changed or index.changed_sets or index.port_changes):
             index.removed_pods = {}
             return NO_CHANGES
-        self._sets.propagate()
-        subjects, peers = self._read_log()
+        subjects: tuple[SubjectChange, ...] = ()
+        peers: tuple[PeerChange, ...] = ()
+        if index.changed_sets or index.port_changes:
+            self._sets.propagate()
+            subjects, peers = self._read_log()
         affected, self._affected = self._affected, {}
         # All rules get their numbers before the first RuleChange is made, because a new rule may renumber others.
         computed = {rule: self._compute_or_fail(rule) for rule in affected}
@@ -245,8 +248,6 @@ class PolicyEngine:
         """What was added to the sets of rules and removed from them. Marks the rules to compute again: those whose sets
         became empty or ceased to be empty, and those of a changed set that could not be computed before."""
         log = self.index.changed_sets
-        if not log:
-            return (), ()
         subjects, peers = [], []
         pods, removed_pods = self.index.pods, self.index.removed_pods
         selecting = self._selecting.groups()
@@ -435,10 +436,15 @@ class PolicyEngine:
         """What staged policies mean for the pod, in the directions in which one selects it."""
         return self._selecting.staged(pod) if self._promoted.any else NOT_STAGED
 
+    @property
+    def has_more_than_isolation(self) -> bool:
+        """Whether `applying` may differ from `isolated` for some pod."""
+        return self._promoted.any or self._audited.any or self._selecting.has_tiers
+
     def applying(self, pod: Key) -> frozenset[Applies]:
         """The directions in which NetworkPolicies isolate the pod, the tiers that apply to it, its audit, and what
         staged policies mean for it."""
-        if not (self._promoted.any or self._audited.any or self._selecting.has_tiers):
+        if not self.has_more_than_isolation:
             return self.isolated(pod)
         return applying(self.isolated(pod), self.tiered(pod), self.watched(pod), self.staged(pod))
 

@@ -22,6 +22,7 @@ import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 from functools import lru_cache
+from json.encoder import encode_basestring_ascii
 from typing import NamedTuple
 
 from flows.cluster.model import EVERYTHING, Direction, Peer, PortSpec, Rule, Selector
@@ -198,7 +199,8 @@ def rule_identity(key: RuleKey, services: ServiceRanges | None) -> bytes:
         text = _json(key if level.names else (direction, namespace, subjects, rule, level[:5]))
         return f"[{text}, {'null' if services is None else _json(services)}]".encode()
     before, after = _around_namespace(direction, subjects, rule)
-    return f"{before}{_json(namespace)}{after}{'null' if services is None else _json(services)}]".encode()
+    home = encode_basestring_ascii(namespace) if isinstance(namespace, str) else _json(namespace)
+    return f"{before}{home}{after}{'null' if services is None else _json(services)}]".encode()
 
 
 _json = json.JSONEncoder().encode

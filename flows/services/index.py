@@ -113,6 +113,11 @@ class ServiceIndex:
         self._slices.setdefault(service, {})[key] = found
         self._stale.add(service)
 
+    @property
+    def changed(self) -> bool:
+        """Whether `take_changes` may have something to return."""
+        return bool(self._stale)
+
     def take_changes(self) -> set[Key]:
         """The Services whose ports differ since the last call."""
         changed = set()

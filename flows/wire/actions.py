@@ -73,6 +73,7 @@ _STACK = struct.Struct("!HHIHHIH6x")
 _RESUBMIT = struct.Struct("!HHIHHB3x")
 _OUTPUT_REGISTER = struct.Struct("!HHIHHIH6x")
 _CONJUNCT = struct.Struct("!HHIHBBI")
+_ONLY_CONJUNCT = struct.Struct(_INSTRUCTION.format + _CONJUNCT.format.removeprefix("!"))
 _TRACK = struct.Struct("!HHIHHIHB3xH")
 _CHECK = struct.Struct("!HHIHHHI6x")
 _DEC_TTL = struct.pack("!HH4x", 24, 8)
@@ -116,6 +117,14 @@ def encode_outputs(ports: Iterable[int]) -> bytes:
 def encode_conjunctions(conjunctions: Iterable[Conjunction]) -> bytes:
     """As `encode_instructions` for a flow that does nothing else: such flows are very many, and their bytes differ."""
     return _apply(b"".join(map(_conjunction, conjunctions)))
+
+
+def encode_conjunction(conjunction: Conjunction) -> bytes:
+    """As `encode_conjunctions` of one alone, which most of these flows have."""
+    conj_id, clause, clauses = conjunction
+    return _ONLY_CONJUNCT.pack(
+        _APPLY_ACTIONS, _ONLY_CONJUNCT.size, _EXPERIMENTER, 16, NICIRA, _CONJUNCTION, clause - 1, clauses, conj_id
+    )
 
 
 def _apply(actions: bytes) -> bytes:
