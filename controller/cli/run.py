@@ -179,7 +179,9 @@ def run(file: Path | None, **flags: object) -> None:
             f"the hub must be known before the configuration is read; give it exactly as --hub {config.hub}"
         )
     from controller.base import log_ring, logs
+    from controller.base.freed_memory import give_back_freed_memory
 
+    give_back_freed_memory()
     logs.configure_logging(config.log_level, config.log_format)
     logs.take_stderr()
     log_ring.keep_log_lines()

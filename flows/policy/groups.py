@@ -50,7 +50,7 @@ class NamespaceScope:
         self.where = where
         self.names = names
         self.groups: dict[Selector, Group] = {}
-        self.by_label: dict[Label, dict[Group, None]] = {}
+        self.by_label: dict[Label, Group | dict[Group, None]] = {}  # one group mostly
         self.unlabelled: dict[Group, None] = {}
 
     def register(self, group: Group) -> None:
@@ -61,7 +61,12 @@ class NamespaceScope:
             self.unlabelled[group] = None
             return
         for value in term.values:
-            self.by_label.setdefault((term.key, value), {})[group] = None
+            label = (term.key, value)
+            beside = self.by_label.get(label)
+            if isinstance(beside, dict):
+                beside[group] = None
+            else:
+                self.by_label[label] = group if beside is None else {beside: None, group: None}
 
     def forget(self, group: Group) -> None:
         """Undo `register`."""
@@ -73,8 +78,11 @@ class NamespaceScope:
         for value in term.values:
             label = (term.key, value)
             beside = self.by_label[label]
-            del beside[group]
-            if not beside:
+            if isinstance(beside, dict):
+                del beside[group]
+                if len(beside) == 1:
+                    (self.by_label[label],) = beside
+            else:
                 del self.by_label[label]
 
     def candidates(self, labels: Iterable[Label]) -> list[Group]:
@@ -82,7 +90,11 @@ class NamespaceScope:
         found = [*self.unlabelled]
         if self.by_label:
             for label in labels:
-                found += self.by_label.get(label, ())
+                one = self.by_label.get(label)
+                if isinstance(one, dict):
+                    found += one
+                elif one is not None:
+                    found.append(one)
         return found
 
 

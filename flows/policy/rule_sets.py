@@ -50,7 +50,7 @@ class RuleSets:
         prefixes = len(peers.blocks) if isinstance(peers, PeerUnion) else 0
         rule = PolicyRule(key, group, peers, numbered_services(ports) if ports else (), prefixes)
         if peers is not None:
-            peers.rules.add(rule)
+            peers.add_rule(rule)
         names = named_ports(ports) if ports else ()
         if names and key.direction is Direction.INGRESS:
             # The conjunctions have the sets by port as subjects, not the group.
@@ -58,7 +58,7 @@ class RuleSets:
             subjects.rules.add(rule)
             rule.subjects_by_port = subjects.sets
             return rule
-        group.rules.add(rule)
+        group.add_rule(rule)
         if names:
             destinations = self._acquire_destinations_by_port(rule.peers, names, rule.numbered)
             destinations.rules.add(rule)
@@ -182,11 +182,11 @@ class RuleSets:
         names = named_ports(key.rule.ports) if key.rule.ports else ()
         if rule.subjects_by_port is not None:
             self._release_subjects_by_port(rule, names)
-        group.rules.discard(rule)
+        group.discard_rule(rule)
         if rule.destinations_by_port is not None:
             self._release_destinations_by_port(rule, names)
         if rule.peers is not None:
-            rule.peers.rules.discard(rule)
+            rule.peers.discard_rule(rule)
             if isinstance(rule.peers, PeerUnion) and not rule.peers.rules:
                 del self._unions[rule.peers.key]
                 unsubscribe(rule.peers, *rule.peers.groups)

@@ -19,6 +19,7 @@ from flows.policy.rule import Level, RuleKey, RuleRef
 from flows.policy.service_ranges import ServiceRanges
 
 T = TypeVar("T")
+_FEW_RULES = 4
 
 
 class DerivedSet(Protocol):
@@ -39,11 +40,28 @@ class TrackedSet(Generic[T]):
 
     def __init__(self, log: ChangeLog, members: set[T], rules: set[PolicyRule] | None = None) -> None:
         self.members = members  # owned by this set from now on
-        self.rules: set[PolicyRule] = set() if rules is None else rules
+        # Very many sets have one rule, for which a set of Python takes 200 bytes: a tuple as long as there are few.
+        self.rules: tuple[PolicyRule, ...] | set[PolicyRule] = () if rules is None else rules
         self.derived: dict[DerivedSet, None] | None = None
         self._log = log
         self._added: set[T] | None = None
         self._removed: set[T] | None = None
+
+    def add_rule(self, rule: PolicyRule) -> None:
+        """Add to `rules`, which do not have it yet."""
+        rules = self.rules
+        if isinstance(rules, set):
+            rules.add(rule)
+        else:
+            self.rules = (*rules, rule) if len(rules) < _FEW_RULES else {*rules, rule}
+
+    def discard_rule(self, rule: PolicyRule) -> None:
+        """Remove from `rules`."""
+        rules = self.rules
+        if isinstance(rules, set):
+            rules.discard(rule)
+        else:
+            self.rules = tuple([one for one in rules if one is not rule])
 
     def set_member(self, element: T, present: bool) -> None:
         """Add the element, or remove it; no change when it is so already."""
