@@ -79,6 +79,11 @@ class AnswerFlows:
             self._changes[key] = None
 
     @property
+    def remembers(self) -> bool:
+        """Whether there are flows of `remember`."""
+        return bool(self._memory)
+
+    @property
     def changed(self) -> bool:
         """Whether `take` has something to return."""
         return bool(self._changes)

@@ -37,7 +37,7 @@ from flows.plan.named_peers import Learned
 from flows.plan.pieces import Pieces
 from flows.plan.remote_nodes import RemoteNodes
 from flows.plan.rules import BridgeRules, PeersWatcher
-from flows.policy.rule import Applies, Watch, of_staged, of_tiers
+from flows.policy.rule import Applies, Watch, of_staged, of_tiers, only_isolates
 from flows.policy.tracked_sets import TrackedRule
 from flows.render.answers import DnsServer
 from flows.render.audit import is_audited, render_audit, watched
@@ -79,8 +79,9 @@ class BridgePlan:
     """
 
     __slots__ = (
-        "_audited", "_bridge", "_chunks", "_encoder", "_learned", "_pieces", "_ports", "_remotes", "_staged", "_tiers",
-        "answers", "dns_servers", "error", "flows", "groups", "refused", "routes", "rules", "services", "userspace",
+        "_audited", "_beyond", "_bridge", "_chunks", "_encoder", "_learned", "_pieces", "_ports", "_remotes", "_staged",
+        "_tiers", "answers", "dns_servers", "error", "flows", "groups", "refused", "routes", "rules", "services",
+        "userspace",
     )  # fmt: skip
 
     def __init__(
@@ -105,6 +106,7 @@ class BridgePlan:
         self._ports: dict[int, RenderedPort] = {}  # by ofport
         self._tiers = ConcerningFlows(self._pieces, _TIERS, of_tiers, partial(encoder.tier_flows, userspace))
         self._staged = ConcerningFlows(self._pieces, _STAGED, of_staged, lambda _: encoder.staged_flows())
+        self._beyond: set[int] = set()  # the ofports of pods to which more applies than isolation
         self._audited: set[int] = set()  # the ofports of audited pods
         self.answers = AnswerFlows(self._pieces, encoder, _ANSWERS)
         self.dns_servers: tuple[DnsServer, ...] | None = None  # None where answers cannot be held
@@ -197,8 +199,11 @@ class BridgePlan:
         """The pod at a port learned or lost something: of these addresses, or any for None."""
         port = self._ports.get(ofport)
         if port is not None:
-            self.rules.update_names(ofport, addresses)
-            self.answers.remember(port.pod, self._learned(port.pod.pod), addresses)
+            if self.rules.has_names:
+                self.rules.update_names(ofport, addresses)
+            learned = self._learned(port.pod.pod)
+            if learned or self.answers.remembers:
+                self.answers.remember(port.pod, learned, addresses)
 
     @property
     def has_names(self) -> bool:
@@ -249,12 +254,22 @@ class BridgePlan:
 
     def _put_port(self, pod: PodBinding, isolated: frozenset[Applies]) -> None:
         """Make a port's flows. A port whose flows raise has none, so that its packets are dropped."""
-        self._tiers.set_port(pod.ofport, isolated)
-        self._staged.set_port(pod.ofport, isolated)
-        self._set_audited(pod.ofport, is_audited(watched(pod, isolated)))
+        self._note_applying(pod.ofport, pod, isolated)
         if self._audited:
             isolated |= {Watch.SENDER}
         self._make_port(pod, isolated)
+
+    def _note_applying(self, ofport: int, pod: PodBinding | None, applies: frozenset[Applies]) -> None:
+        """What applies to the pod at a port is this now; the pod is None where it is gone."""
+        if only_isolates(applies):
+            if ofport not in self._beyond:
+                return
+            self._beyond.discard(ofport)
+        else:
+            self._beyond.add(ofport)
+        self._tiers.set_port(ofport, applies)
+        self._staged.set_port(ofport, applies)
+        self._set_audited(ofport, pod is not None and is_audited(watched(pod, applies)))
 
     def _set_audited(self, ofport: int, audited: bool) -> None:
         """Whether the pod at a port is audited. With the first and the last one the flows of all ports differ."""
@@ -295,11 +310,9 @@ class BridgePlan:
         if self._ports.pop(ofport, None) is not None:
             self.refused.pop(ofport, None)
             self._pieces.drop(ofport)
-            self._tiers.set_port(ofport, frozenset())
-            self._set_audited(ofport, False)
+            self._note_applying(ofport, None, frozenset())
             self.answers.forget(ofport)
             self.rules.update_names(ofport)
-            self._staged.set_port(ofport, frozenset())
             self._set_flooded(ofport, False, chunks)
 
     def _set_flooded(self, ofport: int, flooded: bool, changed: set[int]) -> None:

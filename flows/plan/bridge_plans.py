@@ -104,7 +104,7 @@ class BridgePlans:
             self.drop_plan(name)
             self._failures.discard(name)
             return set()
-        isolated = self._objects.engine.applying
+        isolated = self._objects.engine.applying_to
         plan, routes = self.by_bridge.get(name), found.bridge.routing.routes
         if plan is not None and plan.routes != routes:
             self.drop_plan(name)
@@ -214,7 +214,7 @@ class BridgePlans:
             affected |= self.distributor.distribute(changes, moved, engine)
         affected |= self._update_names()
         new_plans, self._new_plans = self._new_plans, set()
-        applying = engine.applying if engine.has_more_than_isolation else engine.isolated
+        applying = engine.applying_to
         for key in changes.isolation:
             for name, ofport in self.pod_ports.of(key):
                 self.to_show.add(name)  # the policies that isolate the pod may be others

@@ -330,7 +330,7 @@ class Clauses:
     def _take_bands(self, dirty: list[Element]) -> dict[FlowKey, Body | None]:
         """The flows of these elements in as many bands as they need now; all flows where that number changes."""
         found: dict[FlowKey, Body | None] = {}
-        users = self.users_at(dirty)
+        users = self._users_at(dirty)
         for shared in {one for one in users if isinstance(one, SharedClause) and one.bodies is None}:
             self._note_bands(shared)
         bands = max(self._bands_needed.values()) if self._bands_needed else 1
@@ -338,7 +338,7 @@ class Clauses:
             found = self._all_gone()
             self._restart(bands)
             dirty = list(self._dirty)
-            users = self.users_at(dirty)
+            users = self._users_at(dirty)
         for band in range(self.bands):
             bodies = [self._body(one, band) for one in users]
             found.update(zip(self._templates(band).keys(dirty), bodies, strict=True))

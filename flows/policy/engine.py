@@ -26,7 +26,7 @@ has `app: web`, so the rule has no conjunction: db-1 is isolated, and no rule al
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from flows.cluster.model import (
@@ -437,15 +437,14 @@ class PolicyEngine:
         return self._selecting.staged(pod) if self._promoted.any else NOT_STAGED
 
     @property
-    def has_more_than_isolation(self) -> bool:
-        """Whether `applying` may differ from `isolated` for some pod."""
-        return self._promoted.any or self._audited.any or self._selecting.has_tiers
+    def applying_to(self) -> Callable[[Key], frozenset[Applies]]:
+        """As `applying`, for many pods, until an object changes."""
+        more = self._promoted.any or self._audited.any or self._selecting.has_tiers
+        return self.applying if more else self.isolated
 
     def applying(self, pod: Key) -> frozenset[Applies]:
         """The directions in which NetworkPolicies isolate the pod, the tiers that apply to it, its audit, and what
         staged policies mean for it."""
-        if not self.has_more_than_isolation:
-            return self.isolated(pod)
         return applying(self.isolated(pod), self.tiered(pod), self.watched(pod), self.staged(pod))
 
     def promoted_policies(self, pod: Key) -> set[Key]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import product
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -100,6 +101,14 @@ def applying(
     if staged:
         found = found.union([one for one in staged if one.isolated or (Tier.BASELINE, one.direction) not in tiered])
     return found
+
+
+_ISOLATIONS = frozenset(map(frozenset, ((), *product(Direction), tuple(Direction))))
+
+
+def only_isolates(applies: frozenset[Applies]) -> bool:
+    """Whether nothing applies to the pod but that NetworkPolicies may isolate it. So it is with most pods."""
+    return applies in _ISOLATIONS
 
 
 def of_tiers(applies: frozenset[Applies]) -> bool:
