@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Collection, Iterable
 from itertools import pairwise
+from operator import itemgetter
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import NamedTuple
 
@@ -197,6 +198,9 @@ def _sibling(net: Net, depth: int, bit: int) -> Net | None:
     return Net(net.version, (head ^ 1) << place, depth) if head & 1 != bit else None
 
 
+_FIELDS = itemgetter(*range(len(Net._fields)))
+
+
 def collapse(nets: Iterable[Net]) -> list[Net]:
     """The fewest prefixes that cover exactly the union of `nets`, sorted.
 
@@ -204,7 +208,8 @@ def collapse(nets: Iterable[Net]) -> list[Net]:
     """
     kept: list[Net] = []
     version = value = prefix = width = 0  # of the last one kept
-    for net in sorted(set(nets)):
+    # In the order in which they come, which mostly is theirs; and as plain tuples, which are compared faster.
+    for net in sorted(dict.fromkeys(nets), key=_FIELDS):
         family, address, length = net
         if family == version:
             differs = address ^ value

@@ -31,10 +31,10 @@ class PeerUnion(NetSet):
 
     __slots__ = ("_masks", "blocks", "groups", "key")
 
-    def __init__(self, log: ChangeLog, key: PeersKey, groups: list[NetSet]) -> None:
+    def __init__(self, log: ChangeLog, key: PeersKey, groups: list[NetSet], blocks: Iterable[IPBlock]) -> None:
         self.key = key
         self.groups = groups
-        self.blocks = frozenset(collapse(_prefixes(key[1])))
+        self.blocks = frozenset(collapse(_prefixes(blocks)))
         # The masks of the blocks' prefix lengths, to find a block that contains an address; None until that is asked.
         self._masks: dict[tuple[int, int], int] | None = None
         super().__init__(log, set(self.blocks).union(*(group.members for group in groups)))

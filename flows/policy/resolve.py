@@ -205,6 +205,7 @@ def rule_identity(key: RuleKey, services: ServiceRanges | None) -> bytes:
 
 _json = json.JSONEncoder().encode
 _MANY_PEERS = 8
+_PLAIN_PREFIX = "[null, null, [[%d, %d, %d], []]]"  # a peer that is a prefix without exceptions
 
 
 @lru_cache(1 << 12)
@@ -221,8 +222,7 @@ def _rule_json(rule: Rule) -> str:
 
 
 def _peer_json(peer: Peer) -> str:
-    pods, namespaces, block = peer
-    if block is None or block.excepts or pods is not None or namespaces is not None:
+    block = peer[2]
+    if block is None or block[1] or peer[0] is not None or peer[1] is not None:
         return _json(peer)
-    version, value, prefix = block.cidr
-    return f"[null, null, [[{version}, {value}, {prefix}], []]]"
+    return _PLAIN_PREFIX % block[0]

@@ -77,13 +77,13 @@ class RuleSets:
         if len(found) == len(key.rule.peers) == 1 and key.rule.peers[0].ip_block is None:
             return found[0]
         sources = list(dict.fromkeys(found))
-        blocks = frozenset([peer.ip_block for peer in key.rule.peers if peer.ip_block is not None])
+        blocks = [peer.ip_block for peer in key.rule.peers if peer.ip_block is not None]
         if len(sources) == 1 and not blocks:
             return sources[0]
-        union_key = frozenset(sources), blocks
+        union_key = frozenset(sources), frozenset(blocks)
         union = self._unions.get(union_key)
         if union is None:
-            union = self._unions[union_key] = PeerUnion(self.index.changed_sets, union_key, sources)
+            union = self._unions[union_key] = PeerUnion(self.index.changed_sets, union_key, sources, blocks)
             subscribe(union, *sources)
         return union
 

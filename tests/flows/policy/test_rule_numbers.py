@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flows.cluster.model import (
+    EVERYTHING,
+    Direction,
+    IPBlock,
+    Operator,
+    Peer,
+    PortSpec,
+    Requirement,
+    Rule,
+    Selector,
+)
+from flows.cluster.net import Net
 from flows.policy import rule_numbers
+from flows.policy.resolve import rule_identity
+from flows.policy.rule import RuleKey
 from flows.policy.rule_numbers import RuleNumbers, assign_numbers, nth_number
 
 names = st.integers(0, 60).map(lambda n: b"rule %d" % n)
@@ -69,3 +84,19 @@ def test_a_collision_renumbers_only_the_rules_that_collide() -> None:
 
 def test_numbers_do_not_change_between_versions() -> None:
     assert nth_number(b"a rule", 0) == 2034489882
+
+
+nets = st.builds(lambda value, prefix: Net(4, value << 32 - prefix, prefix), st.integers(0, 255), st.integers(8, 32))
+peers = st.one_of(
+    nets.map(lambda net: Peer(ip_block=IPBlock(net))),
+    nets.map(lambda net: Peer(ip_block=IPBlock(net._replace(prefix=8), (net,)))),
+    st.just(Peer(pods=EVERYTHING)),
+    st.just(Peer(namespaces=Selector((Requirement("a", Operator.IN, ("b",)),)))),
+)
+
+
+@given(st.lists(peers, max_size=20), st.sampled_from(((), (PortSpec(port=80),))))
+def test_a_rules_identity_is_the_json_of_its_key(found: list[Peer], ports: tuple[PortSpec, ...]) -> None:
+    """Other versions derive the same numbers from it, so it must never be written in another way."""
+    key = RuleKey(Direction.INGRESS, 'a"b', EVERYTHING, Rule(tuple(found), ports))
+    assert rule_identity(key, None) == json.dumps([key[:4], None]).encode()
