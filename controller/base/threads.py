@@ -87,6 +87,28 @@ class Watched:
                     log_ended_threads()
 
 
+class _NotWaitedFor(threading.Event):
+    def wait(self, timeout: float | None = None) -> bool:
+        return True
+
+
+class PromptThread(threading.Thread):
+    """A daemon thread whose `start` does not wait until it runs.
+
+    The standard library's waits. With green threads that is until all others that can run have had their turn, so that
+    a listener which starts a thread for each connection accepts one in a turn, however many wait.
+    """
+
+    def __init__(self, target: Callable[..., object], name: str, args: tuple[object, ...] = ()) -> None:
+        super().__init__(target=target, name=name, args=args, daemon=True)
+        self._started = _NotWaitedFor()  # what `start` waits for
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until it has run and ended, for at most `timeout` seconds for each."""
+        if threading.Event.wait(self._started, timeout):
+            super().join(timeout)
+
+
 def watched(name: str, target: Callable[[], object], *, native: bool = False) -> Watched:
     """A daemon thread, not started yet, without which the process is not healthy.
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 
 from controller.base.errors import StartError
+from controller.base.threads import PromptThread
 from controller.config.addresses import HostPort
 from controller.openflow.session import SwitchSession
 from controller.peers.acceptor import Acceptor
@@ -106,9 +107,7 @@ class OpenFlowListener:
         with self._lock:
             self._connections += 1
         try:
-            threading.Thread(
-                target=self._serve, args=(connection, address, accepted), name=f"session-{address}", daemon=True
-            ).start()
+            PromptThread(self._serve, f"session-{address}", (connection, address, accepted)).start()
         except BaseException:  # no more threads
             self._left(accepted, None)
             raise

@@ -36,6 +36,7 @@ from typing import NamedTuple
 from os_ken.controller.controller import Datapath
 from os_ken.controller.handler import CONFIG_DISPATCHER, DEAD_DISPATCHER, HANDSHAKE_DISPATCHER, MAIN_DISPATCHER
 
+from controller.base.threads import PromptThread
 from controller.config.addresses import canonical_address
 from controller.openflow import group_messages, messages, meter_messages
 from controller.openflow.audit_copies import is_audit_copy
@@ -246,7 +247,7 @@ class SwitchSession(Datapath):  # type: ignore[misc]
 
     def serve(self) -> None:
         """Serve the connection until it ends. Raises nothing, whatever the peer sends."""
-        sender = threading.Thread(target=self._sender.run, name=f"send-{self.number}", daemon=True)
+        sender = PromptThread(self._sender.run, f"send-{self.number}")
         sender.start()
         try:
             self.send_msg(self.ofproto_parser.OFPHello(self))

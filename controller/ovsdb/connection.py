@@ -31,13 +31,13 @@ fails all barriers. A connecting thread tries again, through FramedSession's own
 from __future__ import annotations
 
 import re
-import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Literal, Protocol
 
 import structlog
 
+from controller.base.threads import PromptThread
 from controller.ovsdb.barriers import BarrierRequest, Barriers
 from controller.ovsdb.contents_size import ContentsBounds, ContentsSize
 from controller.ovsdb.controller_planner import BridgeConfig
@@ -123,7 +123,7 @@ class DatabaseConnection:
         self._stale_lock_at: float | None = None  # since when another replica has the lock of a switch that is ours
         self._holding = False  # whether it had the lock in the last round, among replicas
         self._serves = False  # whether the registry lets this connection serve its database
-        self._thread = threading.Thread(target=self._main, name=f"ovsdb {name}", daemon=True)
+        self._thread = PromptThread(self._main, f"ovsdb {name}")
 
     def start(self) -> None:
         """Start the connection's thread, which does everything else."""
