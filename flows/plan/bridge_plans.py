@@ -214,12 +214,8 @@ class BridgePlans:
             affected |= self.distributor.distribute(changes, moved, engine)
         affected |= self._update_names()
         new_plans, self._new_plans = self._new_plans, set()
-        applying = engine.applying_to
-        for key in changes.isolation:
-            for name, ofport in self.pod_ports.of(key):
-                self.to_show.add(name)  # the policies that isolate the pod may be others
-                if name not in new_plans and self._isolate(name, ofport, applying, key):
-                    affected.add(name)
+        if changes.isolation:
+            affected |= self._isolate_all(changes.isolation, new_plans)
         if self._objects.services.changed:
             affected |= self._update_services()
         return self._take_changes(affected)
@@ -253,6 +249,17 @@ class BridgePlans:
                     plan.update_names(ofport, addresses)
                 except Exception as error:  # noqa: BLE001 - it concerns this bridge and no other
                     self.fail(name, error)
+        return affected
+
+    def _isolate_all(self, pods: Iterable[Key], new_plans: set[BridgeName]) -> set[BridgeName]:
+        """Tell plans, but new ones, what applies to these pods. Returns the bridges whose plans that changed."""
+        affected: set[BridgeName] = set()
+        applying = self._objects.engine.applying_to
+        for key in pods:
+            for name, ofport in self.pod_ports.of(key):
+                self.to_show.add(name)  # the policies that isolate the pod may be others
+                if name not in new_plans and self._isolate(name, ofport, applying, key):
+                    affected.add(name)
         return affected
 
     def _isolate(self, name: BridgeName, ofport: int, applying: IsolationOf, key: Key) -> bool:

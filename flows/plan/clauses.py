@@ -196,9 +196,9 @@ class Clauses:
         toggled, self._toggled = self._toggled, {}
         self._dirty.update(toggled)
         at = self._sets_of
-        if not at and list not in set(map(type, toggled.values())):
-            self._sets_of = toggled  # type: ignore[assignment]  # one set each
-            return
+        if not at:  # as in a first plan: nearly all are in one set each
+            at = self._sets_of = {one: sets for one, sets in toggled.items() if not isinstance(sets, list)}
+            toggled = {one: sets for one, sets in toggled.items() if isinstance(sets, list)}
         # Many elements go the same way: work out each way once.
         positions: dict[object, ElementSet | SharedClause | None] = {}
         for element, sets in toggled.items():
@@ -308,24 +308,27 @@ class Clauses:
 
     def _bodies(self, elements: Iterable[Element]) -> list[Body | None] | None:
         """The bodies of the flows of these elements in the only band; None where one band is not enough."""
-        at, users = self._sets_of, self.users
-        found: list[Body | None] = []
-        for element in elements:
-            place = at.get(element)
-            if place is None:
-                found.append(None)
-                continue
-            one = place if isinstance(place, SharedClause) else users[place]
-            body = one.alone
-            if body is None and isinstance(one, SharedClause):
-                self._note_bands(one)
-                if self._bands_needed:
-                    return None
+        known: dict[ElementSet | SharedClause | None, Body | None] = {None: None}
+        at = self._sets_of.get
+        found = [known[place] if place in known else self._body_at(place, known) for place in map(at, elements)]
+        return None if self._bands_needed else found
+
+    def _body_at(
+        self, place: ElementSet | SharedClause | None, known: dict[ElementSet | SharedClause | None, Body | None]
+    ) -> Body | None:
+        """The body of the flows of the elements that are at a place, for `known`; None where one band is not enough."""
+        if place is None:
+            return None
+        one = place if isinstance(place, SharedClause) else self.users[place]
+        body = one.alone
+        if body is None and isinstance(one, SharedClause):
+            self._note_bands(one)
+            if not self._bands_needed:
                 dimensions = self._dimensions_of(one)
                 conjunctions = tuple([dimensions[number].conjunction for number in sorted(dimensions)])
                 body = one.alone = self._encoder.clause(conjunctions)
-            found.append(body)
-        return found
+        known[place] = body
+        return body
 
     def _take_bands(self, dirty: list[Element]) -> dict[FlowKey, Body | None]:
         """The flows of these elements in as many bands as they need now; all flows where that number changes."""

@@ -51,22 +51,6 @@ def key_template(make: Callable[[int], FlowKey], largest: int, size: int) -> Key
     return template
 
 
-class _Keys(dict[int, FlowKey]):
-    """The keys of a template by value, made when they are asked for. Very many are, so a cache that is full is emptied:
-    that takes less time than to know the oldest key."""
-
-    def __init__(self, template: KeyTemplate) -> None:
-        super().__init__()
-        self._template = template
-
-    def __missing__(self, value: int) -> FlowKey:
-        if len(self) >= _CACHED_ADDRESSES:
-            self.clear()
-        before, size, after = self._template
-        key = self[value] = before + value.to_bytes(size, "big") + after
-        return key
-
-
 class KeyTemplates(Protocol):
     """Makes the keys of the rule flows of one stage at one priority."""
 
@@ -112,7 +96,9 @@ class BandTemplates:
         )
         self._nets: dict[tuple[int, int], KeyTemplate] = {}  # by IP version and prefix length
         self._ports: dict[tuple[Match, int], KeyTemplate] = {}  # by the other terms and the port's mask
-        self._addresses = _Keys(self._net(4, ADDRESS_BITS[4]))
+        # Keys of single IPv4 addresses. Very many are asked for, so all are forgotten where there are too many: that
+        # takes less time than to know the oldest.
+        self._addresses: dict[int, FlowKey] = {}
 
     def hit_key(self, number: int) -> FlowKey:
         """The key of the `conj_id` flow of a rule."""
@@ -120,12 +106,22 @@ class BandTemplates:
 
     def keys(self, elements: Collection[Element]) -> list[FlowKey]:
         """The keys of elements, in their order."""
-        key, ipv4, whole = self.key, self._addresses, ADDRESS_BITS[4]
-        # Single IPv4 addresses are most of all elements.
-        return [
-            ipv4[element[1]] if isinstance(element, Net) and element[2] == whole and element[0] == 4 else key(element)
-            for element in elements
-        ]
+        known, whole = self._addresses, ADDRESS_BITS[4]
+        before, size, after = self._net(4, whole)
+        if len(known) > _CACHED_ADDRESSES:
+            known.clear()
+        found = []
+        for element in elements:
+            # Single IPv4 addresses are most of all elements.
+            if isinstance(element, Net) and element[2] == whole and element[0] == 4:
+                value = element[1]
+                key = known.get(value)
+                if key is None:
+                    key = known[value] = before + value.to_bytes(size, "big") + after
+            else:
+                key = self.key(element)
+            found.append(key)
+        return found
 
     def key(self, element: Element) -> FlowKey:
         """The key of one element."""

@@ -314,7 +314,7 @@ class BridgeRules:
                 found.update(taken)  # `take` made it for us
             else:
                 found = taken
-            if stage.is_empty and stage not in self._stages.values():
+            if self._levels and stage.is_empty and stage not in self._stages.values():
                 of_level = stage.stage
                 tier = of_level.tier if isinstance(of_level, TierStage) else STAGED.tier
                 del self._levels[tier, of_level.direction, of_level.order or 0]
