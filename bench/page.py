@@ -60,16 +60,21 @@ gathered.
 
 The table above is older than this paragraph. Since then, in turns with the version before (in brackets) and with
 the version that had neither tiers, audit, names nor staging and compared all ports (after it), at real-time priority
-on two cores under a load of 10 to 25, world A in full, one run each: the first plans 7.8 s CPU (9.8, 8.7 with a
-quarter fewer flows); a pod relabelled, deleted and added p50 0.53, 0.55 and 0.60 ms (0.56, 0.58 and 0.67; 0.87, 0.98
-and 1.07); policy changed p99 0.77 ms (1.19; 0.85), policy added 0.60 ms (0.88; 0.54), namespace relabelled 0.13 ms
-(0.23; 0.10); 100 rules x 500 addresses 131 to 146 ms (188 to 202; 170 to 181); 1,000 ClusterNetworkPolicies of 25 rules
-1.5 s CPU (2.5); memory of `headgate run` in world A 690 to 692 MB (765 to 775 when it was measured last). Such a load
-slows what reads much memory: the version before took 5.16 s for the first plans, 0.45 to 0.49 ms for pods and 145 to
-152 ms for the rules in other minutes, so figures compare within a row only. Instructions tell more, since a load does
-not change them: a policy changed, deleted and added took 2.9 million of them (3.3; 2.6), a namespace relabelled and
-put back 0.23 (0.37; 0.18), in a hundredth of world A. Also measured before: manifest change → commit reply p50 22 to
-24 ms and p99 32 to 47; the longest echo in world A 65 to 87 ms.
+on two cores under a load of 10 to 88, world A in full, two runs each where two figures are given: the first plans 7.8
+s CPU (8.9 to 9.8; 8.7 to 8.9 with a quarter fewer flows); a pod relabelled, deleted and added p50 0.53 to 0.54, 0.55
+and 0.60 ms (0.55 to 0.56, 0.56 to 0.58, 0.64 to 0.67; 0.87, 0.97 to 0.98, 1.06 to 1.07); a policy changed p50 0.58 ms
+(0.65; 0.44), deleted 0.44 (0.46; 0.26), added 0.42 (0.47; 0.29), a namespace relabelled 0.067 (0.097; 0.035), of which
+p99 says little under such a load: policy changed 0.77 and 0.94 ms (1.19 and 0.83; 0.85 and 0.59), added 0.60 and 0.58
+(0.88 and 0.64; 0.54 and 0.36), namespace relabelled 0.13 and 0.11 (0.23 and 0.17; 0.10 and 0.07). So an event of policy
+still costs 1.3 to 1.7 times what it did before all that came, and that of a namespace 1.9 times; in instructions, which
+no load changes, and in a hundredth of world A, 1.12 and 1.29 times (1.29 and 2.0 in the version before): the rest is
+memory that is not in the processor's caches, since bridges have more flows and more about each.
+
+100 rules x 500 addresses: 123 to 133 ms (197 to 247; 170 to 181); 1,000 ClusterNetworkPolicies of 25 rules 1.5 s CPU
+(2.5), and 5.3 ms for a change of one (7.3); memory of `headgate run` in world A 690 to 692 MB (765 to 775 when it was
+measured last). Such a load slows what reads much memory: the version before took 5.16 s for the first plans, 0.45 to
+0.49 ms for pods and 145 to 152 ms for the rules in other minutes, so figures compare within a row only. Also measured
+then: manifest change → commit reply p50 22 to 24 ms and p99 32 to 47; the longest echo in world A 65 to 87 ms.
 
 A pod that 1,000 policies with `namespaceSelector: {{}}` contain costs a flow on each bridge that has subjects of any of
 them, and nothing for each policy: 6.2 ms on 500 bridges (8.2 in the version before, in the same minutes; 5,000 pods,
