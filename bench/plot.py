@@ -1,4 +1,4 @@
-"""Draws lines as an SVG with logarithmic scales, without a library. Knows nothing of measurements."""
+"""Draws lines as an SVG, without a library. Knows nothing of measurements."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ COLOURS = ("#1b6ca8", "#c8553d", "#588b3b", "#8e5ea2", "#c98a1b", "#444444")
 Points = Sequence[tuple[float, float]]
 
 
-def svg(title: str, across: str, up: str, lines: Mapping[str, Points]) -> str:
-    """The text of the SVG file. All values must be above 0."""
+def svg(title: str, across: str, up: str, lines: Mapping[str, Points], linear: bool = False) -> str:
+    """The text of the SVG file. Scales are logarithmic, and all values above 0, unless `linear`."""
     every = [point for points in lines.values() for point in points]
-    x = _Axis([a for a, _ in every], LEFT, PLOT_WIDTH - RIGHT)
-    y = _Axis([b for _, b in every], PLOT_HEIGHT - BOTTOM, TOP)
+    axis = _Linear if linear else _Logarithmic
+    x = axis([a for a, _ in every], LEFT, PLOT_WIDTH - RIGHT)
+    y = axis([b for _, b in every], PLOT_HEIGHT - BOTTOM, TOP)
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {PLOT_WIDTH} {PLOT_HEIGHT}" {FONT}>',
              f'<rect width="{PLOT_WIDTH}" height="{PLOT_HEIGHT}" fill="#ffffff"/>',
              _text(LEFT, 22, title, "font-size='15'"),
@@ -38,7 +39,28 @@ def svg(title: str, across: str, up: str, lines: Mapping[str, Points]) -> str:
     return "\n".join([*parts, "</svg>", ""])
 
 
-class _Axis:
+class _Linear:
+    """A scale around all values, with some round values as ticks."""
+
+    def __init__(self, values: Sequence[float], start: float, end: float) -> None:
+        span = (max(values) - min(values)) or 1.0
+        power = 10.0 ** math.floor(math.log10(span))
+        self._step = next(power * part for part in (0.2, 0.5, 1.0, 2.0) if span <= 6 * power * part)
+        self._low = self._step * math.floor(min(values) / self._step)
+        self._high = self._step * max(math.ceil(max(values) / self._step), math.floor(min(values) / self._step) + 1)
+        self._start, self._end = start, end
+
+    def at(self, value: float) -> float:
+        """The coordinate of a value."""
+        return self._start + (value - self._low) / (self._high - self._low) * (self._end - self._start)
+
+    def ticks(self) -> list[float]:
+        """The values with a tick."""
+        count = round((self._high - self._low) / self._step)
+        return [round(self._low + self._step * number, 9) for number in range(count + 1)]
+
+
+class _Logarithmic:
     """A logarithmic scale from the smallest to the largest value, with powers of ten as ticks."""
 
     def __init__(self, values: Sequence[float], start: float, end: float) -> None:

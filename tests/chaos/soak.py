@@ -18,9 +18,8 @@ from typing import NamedTuple
 from bench.plot import svg
 from tests.chaos.run import run_schedule
 from tests.chaos.schedule import make_schedule
-from tests.chaos.slopes import slope
+from tests.chaos.slopes import Slope, slope
 from tests.chaos.stage import Stage, stage
-from tests.chaos.world import NODES, REPLICAS
 
 VICTIMS = ("r2",)
 # Parts of the mean in an hour that count as growth.
@@ -68,7 +67,14 @@ def soak(hours: float, seed: int, pods: int, out: Path, say: Callable[[str], Non
     problems += growing(samples)
     for line in problems:
         say(f"  WRONG: {line}")
-    say(f"{number} schedules in {hours:g} h, {len(problems)} problems; {out}/soak.csv, {out}/soak.svg")
+    judged = slopes(samples)
+    steepest = max(judged, key=lambda key: judged[key].per_hour, default=None)
+    said = "too short to judge growth"
+    if steepest is not None:
+        (who, what), most = steepest, judged[steepest]
+        said = f"{len(judged)} lines judged, the steepest {what} of {who}, "
+        said += f"{most.per_hour:+.1%} an hour (+- {most.error:.1%})"
+    say(f"{number} schedules in {hours:g} h, {len(problems)} problems; {said}; {out}/soak.csv, {out}/soak.svg")
     return 1 if problems else 0
 
 
@@ -93,22 +99,26 @@ def series(samples: Sequence[Sample]) -> dict[tuple[str, str], list[tuple[float,
 
 
 def growing(samples: Sequence[Sample]) -> list[str]:
-    """What grows, in words. Those that are killed begin anew each time, and are not judged."""
-    found = []
-    for (who, what), points in series(samples).items():
-        line = slope(points)
-        if who not in VICTIMS and line is not None and line.grows(LIMITS[what]):
-            found.append(f"{what} of {who} grows by {line.per_hour:.1%} an hour (+- {line.error:.1%})")
-    return found
+    """What grows, in words."""
+    return [
+        f"{what} of {who} grows by {line.per_hour:.1%} an hour (+- {line.error:.1%})"
+        for (who, what), line in slopes(samples).items()
+        if line.grows(LIMITS[what])
+    ]
+
+
+def slopes(samples: Sequence[Sample]) -> dict[tuple[str, str], Slope]:
+    """The slopes by who and what. Those that are killed begin anew each time, and are not judged, nor are too few."""
+    found = {key: slope(points) for key, points in series(samples).items() if key[0] not in VICTIMS}
+    return {key: line for key, line in found.items() if line is not None}
 
 
 def plot(samples: Sequence[Sample]) -> str:
-    """The text of an SVG file: every line that is judged, over minutes."""
-    units = {"memory": "MB", "descriptors": "descriptors", "flows": "flows"}
-    judged = [*(name for name in REPLICAS if name not in VICTIMS), *NODES[:1]]
-    lines = {
-        f"{who} {units[what]}": [(60 * at, value) for at, value in points[:: max(1, len(points) // PLOTTED)]]
-        for (who, what), points in series(samples).items()
-        if who in judged
-    }
-    return svg("What a fleet under faults needs", "minutes", "megabytes, descriptors, flows", lines)
+    """The text of an SVG file: every line that is judged, in parts of its mean, over minutes."""
+    lines = {}
+    for (who, what), points in series(samples).items():
+        mean = sum(value for _, value in points) / len(points)
+        if who not in VICTIMS and mean:
+            shown = points[:: max(1, len(points) // PLOTTED)]
+            lines[f"{what} of {who}, {mean:,.0f}"] = [(60 * at, 100 * value / mean) for at, value in shown]
+    return svg("What a fleet under faults needs", "minutes", "% of the mean, which is in MB for memory", lines, True)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+import re
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.plot import LEFT, PLOT_HEIGHT, PLOT_WIDTH, TOP, svg
 from tests.chaos.slopes import slope
 from tests.chaos.soak import Sample, growing, plot
 from tests.chaos.world import NODES, REPLICAS
@@ -62,6 +64,14 @@ def test_one_flow_more_each_time_is_told() -> None:
 
 def test_the_plot_has_every_line_that_is_judged() -> None:
     text = plot([one for one in samples(0.0) if one.hours > 0])
-    for name in ("r0 MB", "r1 descriptors", "n0 flows"):
+    for name in ("memory of r0, 100", "descriptors of r1, 40", "flows of n3, 900"):
         assert name in text
     assert "r2" not in text
+
+
+@given(st.lists(st.floats(0, 1e5), min_size=1, max_size=30), st.floats(0, 1e5))
+def test_a_linear_scale_has_all_values_and_some_ticks(values: list[float], other: float) -> None:
+    text = svg("t", "x", "y", {"line": list(enumerate(values)), "other": [(0.0, other)]}, linear=True)
+    for x, y in re.findall(r'<circle cx="([^"]*)" cy="([^"]*)"', text):
+        assert LEFT - 1 <= float(x) <= PLOT_WIDTH and TOP - 1 <= float(y) <= PLOT_HEIGHT
+    assert 2 <= text.count("<text") <= 30
