@@ -338,8 +338,7 @@ class DatabaseConnection:
         A connection on standby requests none, or it would take the lock from the one that serves.
         """
         wanted = self._lock_name if self._serves and not self.standby else None
-        if replica.lock_name != wanted:
-            replica.set_lock(wanted)
+        replica.want_lock(wanted)
         if wanted is None or replica.has_lock:
             if self.rival:
                 log.info("the other Headgate has released the OVSDB", peer=self.name)
@@ -364,8 +363,7 @@ class DatabaseConnection:
         """
         name = self.database.name if self.database is not None else ""
         wanted = self._serves and not self.standby and self._config.sharing.may_write(name)
-        if replica.lock_name != (self._lock_name if wanted else None):
-            replica.set_lock(self._lock_name if wanted else None)
+        replica.want_lock(self._lock_name if wanted else None)
         self.rival = ""
         holding, now = wanted and replica.has_lock, time.monotonic()
         if holding != self._holding:

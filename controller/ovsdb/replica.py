@@ -34,7 +34,9 @@ class Replica(ovs.db.idl.Idl):  # type: ignore[misc]  # ovs has no types
     """
 
     _session: Any
+    _outstanding_txns: Any
     lock_name: Any
+    txn: Any
 
     def __init__(self, session: FramedSession, changed: Callable[[object], None], contents: ContentsSize) -> None:
         # The Idl makes a session of its own from a remote's name; that one is never run, so it never connects.
@@ -65,6 +67,13 @@ class Replica(ovs.db.idl.Idl):  # type: ignore[misc]  # ovs has no types
         self._rows += 1
         if self._rows % _YIELD_EVERY == 0:
             time.sleep(0)
+
+    def want_lock(self, name: str | None) -> None:
+        """Request this lock, or release the one that was requested (None). While a transaction is under way the Idl
+        can do neither: then nothing happens, and its answer is the time to ask again.
+        """
+        if name != self.lock_name and not self.txn and not self._outstanding_txns:
+            self.set_lock(name)
 
     def steal_lock(self) -> None:
         """Take the lock from the client that has it (RFC 7047, section 4.1.9). The Idl takes the reply as its own."""

@@ -23,6 +23,7 @@ from typing import Any
 from topology.host.machine import has_sctp
 from topology.host.netns import inside
 from topology.probe import wire
+from topology.probe.buffers import make_room
 
 SERVER_BACKLOG = 512
 Handler = Callable[[], None]
@@ -90,6 +91,7 @@ class Servers:
 
     def _datagrams(self, name: str, port: int) -> None:
         sock = _dual_stack(socket.SOCK_DGRAM, socket.IPPROTO_UDP)
+        make_room(sock)
         sock.bind(("", port))
 
         def answer() -> None:

@@ -20,6 +20,7 @@ from typing import NamedTuple, Self
 from topology.errors import LabError
 from topology.host.netns import in_thread, inside
 from topology.probe.background import Background
+from topology.probe.buffers import make_room
 from topology.probe.matrix import LabProbe
 from topology.spec.address import LabEndpoint
 
@@ -144,6 +145,7 @@ def _open(probe: LabProbe, endpoints: Mapping[str, LabEndpoint], netns: Path) ->
             return sock
 
     sock = in_thread(make)
+    make_room(sock)
     sock.settimeout(TRAFFIC_CONNECT_SECONDS)
     try:
         sock.connect((target.addresses[probe.family], probe.port))
@@ -177,7 +179,7 @@ class Capture(Background):
 
         self.arrived: Counter[Arrival] = Counter()
         self._sock = in_thread(make)
-        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
+        make_room(self._sock)
         self._sock.settimeout(0.05)
         super().__init__("capture")
 
