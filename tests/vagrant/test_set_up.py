@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -124,19 +125,20 @@ def test_a_machine_that_was_never_made_ends_the_wait_at_once(checkout: Path) -> 
 
 @pytest.mark.parametrize(("command", "failed"), [("true", False), ("false", True), ("exit 3", True)])
 def test_provisioning_leaves_word_when_it_fails(tmp_path: Path, command: str, failed: bool) -> None:
-    common = (SCRIPTS / "common.sh").read_text().replace("/run/", f"{tmp_path}/")
+    common = (SCRIPTS / "common.sh").read_text().replace("/run/", f"{tmp_path}/").replace("/var/lib/", f"{tmp_path}/")
     (tmp_path / "common.sh").write_text(common)
     (tmp_path / "headgate-vagrant-failed").touch()
     (tmp_path / "headgate-vagrant-ready").touch()
-    subprocess.run(["sh", "-c", f"set -eu; . {tmp_path}/common.sh; begin; {command}; :"], check=False)
+    subprocess.run(["sh", "-c", f"set -eu; . {tmp_path}/common.sh; begin flat; {command}; :"], check=False)
     assert (tmp_path / "headgate-vagrant-failed").exists() == failed
     assert not (tmp_path / "headgate-vagrant-ready").exists()
 
 
-def test_both_provisioners_begin_so() -> None:
-    for name in ("controller.sh", "node.sh"):
+def test_all_provisioners_begin_so() -> None:
+    for name in ("controller.sh", "node.sh", "cluster-controller.sh", "cluster-node.sh"):
         lines = (SCRIPTS / name).read_text().splitlines()
-        assert lines[lines.index(". /vagrant/topology/vagrant/common.sh") + 1] == "begin"
+        first = lines[lines.index(". /vagrant/topology/vagrant/common.sh") + 1]
+        assert first == ("begin overlay" if name.startswith("cluster") else "begin flat")
         assert lines[-1] == 'touch "$READY"'
 
 
@@ -151,15 +153,16 @@ def test_what_messages_say_to_run_does_what_is_needed() -> None:
     assert {recipe.split()[1] for recipe in recipes} == {"up", "reload"}
     assert all(f":{recipe.split()[1]}" in before[1].split(", ") for recipe in recipes)
     assert 'synced_folder ASSETS, "/opt/kubernetes/bin"' in vagrantfile
-    assert vagrantfile.count('run: "always"') == 2
+    assert vagrantfile.count('run: "always"') == 3
 
 
 STAND_IN = """
 require "json"
-$told = { before: [], after: [], folders: [] }
+$told = { before: [], after: [], folders: [], provision: [] }
 class Anything
   def method_missing(name, *arguments, **options)
-    $told[:folders] << arguments.take(2) if name == :synced_folder
+    $told[:folders] << arguments.take(2) + [options[:rsync__exclude]] if name == :synced_folder
+    $told[:provision] << options if name == :provision
     inner = Anything.new
     $told[name] << { on: arguments, trigger: inner } if name == :before || name == :after
     (@set ||= {})[name] = arguments.first if name.end_with?("=")
@@ -178,19 +181,26 @@ puts $told.to_json
 """
 
 
-def test_the_vagrantfile_prepares_before_every_machine(checkout: Path) -> None:
+def told_by_the_vagrantfile(checkout: Path, **environment: str) -> dict[str, Any]:
     ruby = shutil.which("ruby")
     if ruby is None:
         pytest.skip("there is no ruby to read the Vagrantfile with")
     shutil.copy(ROOT / "Vagrantfile", checkout)
     (checkout / "stand_in.rb").write_text(STAND_IN)
-    command = [ruby, "stand_in.rb", str(checkout / "Vagrantfile")]
-    told = json.loads(subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=True).stdout)
+    command, env = [ruby, "stand_in.rb", str(checkout / "Vagrantfile")], {**os.environ, **environment}
+    done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=True, env=env)
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
+
+
+def test_the_vagrantfile_prepares_before_every_machine(checkout: Path) -> None:
+    told = told_by_the_vagrantfile(checkout)
     (before,) = told["before"]
     assert before["on"] == ["up", "reload"]
     run = before["trigger"]["run="]
     assert os.access(run["path"], os.X_OK)
     assert re.fullmatch(r"\d+-\d+", run["args"][0])
-    shared = [Path(host) for host, guest in told["folders"] if guest == "/opt/kubernetes/bin"]
+    assert run["args"][1] == "flat"
+    shared = [Path(host) for host, guest, _ in told["folders"] if guest == "/opt/kubernetes/bin"]
     assert len(shared) == 1
     assert shared[0].is_dir()

@@ -23,6 +23,7 @@ from topology.cluster.kubectl import Kubectl
 from topology.cluster.names import CLUSTERS_FOLDER, CONTROL, DEFAULT_NAME, MAX_NODES, POD_CIDRS, STATUS_PORT, NodeName
 from topology.cluster.needs import require_cluster_support
 from topology.cluster.node import DAEMONS, ClusterNode
+from topology.cluster.reach import OUTSIDE, connect_command, from_here
 from topology.errors import LabError
 from topology.host import netns, process
 from topology.host.machine import Datapath, DatapathChoice, choose_datapath
@@ -101,6 +102,14 @@ class Cluster:
     def server(self) -> str:
         """The URL for `headgate --server`."""
         return f"http://127.0.0.1:{self.current.status_port}"
+
+    def connects(self, source: str, host: str, port: int) -> bool:
+        """Whether a node, or the machine outside, opens a connection (`topology.cluster.reach`)."""
+        if source == OUTSIDE:
+            with netns.inside(self.control.netns):
+                return from_here(source, host, port)
+        node = next(one for one in self.nodes if one.name == source)
+        return node.run(*connect_command(host, port)).returncode == 0
 
     # Up and down
 

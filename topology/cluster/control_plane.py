@@ -5,6 +5,7 @@ All run in one network namespace, which also holds the cable to the nodes: a bri
 
 from __future__ import annotations
 
+import json
 import secrets
 import socket
 import subprocess
@@ -31,6 +32,7 @@ from topology.host import netns, process
 from topology.host.links import quiet_namespace, sysctl
 
 UNDERLAY_BRIDGE = "underlay"
+PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 _READY_SECONDS = 90.0
 _USERS = {
     "admin": ("admin", "system:masters"),
@@ -66,8 +68,11 @@ class ControlPlane:
                 run(["ip", "addr", "add", f"{address}/{prefix}", "dev", UNDERLAY_BRIDGE, *flags])
             run(["ip", "link", "set", UNDERLAY_BRIDGE, "up"])
             sysctl("ipv4.ip_unprivileged_port_start", 0)
-        self.pki.mkdir(mode=0o700)
-        self._certify(nodes, api_port)
+        self.certify(nodes)
+        local, admin = self.folder / "kubeconfig", json.loads(self.kubeconfig("admin").read_text(encoding="utf-8"))
+        admin["clusters"][0]["cluster"]["server"] = api_url("127.0.0.1", api_port)
+        local.touch(mode=0o600)
+        local.write_text(json.dumps(admin, indent=1), encoding="utf-8")
 
     def lead_to(self, cidrs: Sequence[str], addresses: Sequence[str]) -> None:
         """Route ranges of pods to their node. A control plane's machine has such a way as a node of its own network."""
@@ -83,7 +88,9 @@ class ControlPlane:
                 family = "-6" if ":" in address else "-4"
                 process.run_program(["ip", family, "route", "flush", "via", address])
 
-    def _certify(self, nodes: Sequence[NodeName], api_port: int) -> None:
+    def certify(self, nodes: Sequence[NodeName]) -> None:
+        """Make certificates, tokens and kubeconfigs, of the nodes too."""
+        self.pki.mkdir(mode=0o700)
         authority = Authority(self.pki)
         names = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"]
         authority.sign("apiserver", "kube-apiserver", hosts=[*names, "localhost", "127.0.0.1", *CONTROL, *API_SERVICE])
@@ -97,9 +104,6 @@ class ControlPlane:
             token = secrets.token_hex(16)
             lines.append(f'{token},{name},{user},"{group}"\n')
             write_kubeconfig(self.kubeconfig(user), api_url(), authority.certificate, token)
-            if user == "admin":
-                local = self.folder / "kubeconfig"
-                write_kubeconfig(local, api_url("127.0.0.1", api_port), authority.certificate, token)
         tokens = self.pki / "tokens.csv"
         tokens.touch(mode=0o600)
         tokens.write_text("".join(lines), encoding="utf-8")
@@ -114,7 +118,7 @@ class ControlPlane:
 
     def start_program(self, name: str) -> subprocess.Popen[bytes]:
         """Start one of the programs in the control plane's namespace."""
-        command = [str(self.files.program(name)), *self._arguments(name)]
+        command = [str(self.files.program(name)), *self.arguments(name)]
         return process.start(self.folder, name, command, netns=self.netns, log=self.logs / f"{name}.log")
 
     def _is_ready(self) -> bool:
@@ -135,7 +139,8 @@ class ControlPlane:
                 raise LabError(f"{name} did not become ready; its log is {self.logs / name}.log")
             time.sleep(0.1)
 
-    def _arguments(self, name: str) -> list[str]:
+    def arguments(self, name: str) -> list[str]:
+        """The arguments of one of PROGRAMS."""
         pki, client = self.pki, "http://127.0.0.1:2379"
         if name == "etcd":
             peer = "http://127.0.0.1:2380"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 from dataclasses import dataclass
@@ -58,11 +59,12 @@ class Kubectl:
 
 
 def write_kubeconfig(path: Path, server: str, authority: Path, token: str) -> None:
-    """Write a kubeconfig for root only."""
+    """Write a kubeconfig for root only. It is enough by itself: the authority's certificate is inside."""
+    inside = base64.b64encode(authority.read_bytes()).decode()
     config: dict[str, Any] = {
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [{"name": "headgate", "cluster": {"server": server, "certificate-authority": str(authority)}}],
+        "clusters": [{"name": "headgate", "cluster": {"server": server, "certificate-authority-data": inside}}],
         "users": [{"name": "user", "user": {"token": token}}],
         "contexts": [{"name": "headgate", "context": {"cluster": "headgate", "user": "user"}}],
         "current-context": "headgate",

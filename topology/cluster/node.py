@@ -59,9 +59,13 @@ class ClusterNode:
         """Make its folders and settings, once."""
         for name in ("root", "upper", "work", "etc", "containerd", "kubelet"):
             (self.folder / name).mkdir(parents=True)
-        (self.folder / "etc" / "containerd.toml").write_text(_CONTAINERD.format(pause=PAUSE_IMAGE))
-        settings = json.dumps(self._kubelet_settings(), indent=1)
-        (self.folder / "etc" / "kubelet.json").write_text(settings, encoding="utf-8")
+        for name, text in self.settings().items():
+            (self.folder / "etc" / name).write_text(text, encoding="utf-8")
+
+    def settings(self) -> dict[str, str]:
+        """The files of /etc/kubernetes that containerd and the kubelet read, by name."""
+        kubelet = json.dumps(self._kubelet_settings(), indent=1)
+        return {"containerd.toml": _CONTAINERD.format(pause=PAUSE_IMAGE), "kubelet.json": kubelet}
 
     def boot(self) -> None:
         """Make its namespaces, and start process 1. Raises LabError."""
@@ -158,7 +162,7 @@ class ClusterNode:
             self._start(name, ["containerd", "--config", "/etc/kubernetes/containerd.toml"])
             self._wait(name, lambda: self._ctr("version").returncode == 0)
         else:
-            self._start(name, self._kubelet())
+            self._start(name, self.kubelet())
 
     def stop_daemon(self, name: str, how: signal.Signals = signal.SIGTERM) -> None:
         """End one of DAEMONS, and nothing that it has started: pods outlive their runtime. Raises LabError."""
@@ -200,7 +204,8 @@ class ClusterNode:
         self._wait(name, lambda: self.run("ovs-vsctl", "--timeout=2", "--no-wait", "init").returncode == 0)
         self.check("ovs-vsctl", "--no-wait", "set", "Open_vSwitch", ".", f"external_ids:system-id={self.name}")
 
-    def _kubelet(self) -> list[str]:
+    def kubelet(self) -> list[str]:
+        """The command of the kubelet."""
         return [
             str(self.control.files.program("kubelet")), "--config=/etc/kubernetes/kubelet.json",
             f"--kubeconfig={self.control.kubeconfig(self.name)}", f"--hostname-override={self.name}",

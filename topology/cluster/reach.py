@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,14 +16,15 @@ from rich.table import Table
 from topology.cluster.files import AGNHOST_IMAGE
 from topology.cluster.names import API_SERVICE
 from topology.errors import LabError
-from topology.host import netns
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from topology.cluster.cluster import Cluster
+    from topology.cluster.kubectl import Kubectl
 
 NAMESPACE = "reach"
+OUTSIDE = "outside"
+Connects = Callable[[str, str, int], bool]  # from a node's name or OUTSIDE, to a host and a port
 _SECONDS = 60.0
 _PORT = 8080
 _CONNECT = "import socket,sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 3).close()"
@@ -37,27 +39,37 @@ class Reach:
     reached: bool
 
 
-def probe(cluster: Cluster) -> list[Reach]:
+def probe(
+    kubectl: Kubectl,
+    nodes: Mapping[str, Sequence[str]],
+    connects: Connects | None = None,
+    seconds: float = _SECONDS,
+) -> list[Reach]:
     """Start a web server on each node with a Service before it, and connect from everywhere to everything.
 
-    Raises LabError where the servers do not start.
+    `nodes` are the nodes' addresses by name. `connects` opens a connection from a node, or from outside; without it a
+    pod in the node's own network does, and this machine is outside. Raises LabError where the servers do not start
+    within `seconds`.
     """
-    kubectl = cluster.kubectl
-    kubectl.apply(_manifests())
-    pods = _wait_for_pods(cluster)
+    kubectl.apply(_manifests(with_host=connects is None))
+    pods = _wait_for_pods(kubectl, "web", nodes, seconds)
+    hosts = _wait_for_pods(kubectl, "host", nodes, seconds) if connects is None else {}
     service = kubectl.get("-n", NAMESPACE, "service", "web")["spec"]
     targets = {f"pod {node}": [(address, _PORT) for address in addresses] for node, (_, addresses) in pods.items()}
     targets["ClusterIP"] = [(address, 80) for address in service["clusterIPs"]]
     node_port = int(service["ports"][0]["nodePort"])
-    for node in cluster.nodes:
-        targets[f"NodePort {node.name}"] = [(address, node_port) for address in node.addresses]
+    for node, addresses in nodes.items():
+        targets[f"NodePort {node}"] = [(address, node_port) for address in addresses]
     targets["API server"] = [(API_SERVICE[0], 443)]
-    sources = [*(f"pod {node}" for node in pods), *(node.name for node in cluster.nodes), "outside"]
+    sources = [*(f"pod {node}" for node in pods), *nodes, OUTSIDE]
     cells = [(source, target) for source in sources for target in targets if not _outside_only(source, target)]
 
     def ask(cell: tuple[str, str]) -> Reach:
         source, target = cell
-        return Reach(source, target, all(_connects(cluster, pods, source, *to) for to in targets[target]))
+        pod = pods.get(source.removeprefix("pod ")) if source.startswith("pod ") else hosts.get(source)
+        if pod is not None:
+            return Reach(source, target, all(_from_pod(kubectl, pod[0], *to) for to in targets[target]))
+        return Reach(source, target, all((connects or from_here)(source, *to) for to in targets[target]))
 
     with ThreadPoolExecutor(4) as pool:
         return list(pool.map(ask, cells))
@@ -65,7 +77,7 @@ def probe(cluster: Cluster) -> list[Reach]:
 
 def _outside_only(source: str, target: str) -> bool:
     """Whether this is not meant to work: only node ports are for machines outside of the cluster."""
-    return source == "outside" and not target.startswith("NodePort")
+    return source == OUTSIDE and not target.startswith("NodePort")
 
 
 def draw(found: list[Reach], console: Console) -> None:
@@ -78,41 +90,45 @@ def draw(found: list[Reach], console: Console) -> None:
     console.print(table)
 
 
-def _connects(cluster: Cluster, pods: dict[str, tuple[str, list[str]]], source: str, host: str, port: int) -> bool:
-    if source.startswith("pod "):
-        pod = pods[source.removeprefix("pod ")][0]
-        where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        return cluster.kubectl.exec(NAMESPACE, pod, "/agnhost", "connect", "--timeout=3s", where).returncode == 0
-    command = [sys.executable, "-c", _CONNECT, host, str(port)]
-    if source == "outside":
-        with netns.inside(cluster.control.netns):
-            return subprocess.run(command, capture_output=True, check=False).returncode == 0
-    node = next(one for one in cluster.nodes if one.name == source)
-    return node.run(*command).returncode == 0
+def connect_command(host: str, port: int) -> list[str]:
+    """The command that ends with 0 where it could connect."""
+    return [sys.executable, "-c", _CONNECT, host, str(port)]
 
 
-def _wait_for_pods(cluster: Cluster) -> dict[str, tuple[str, list[str]]]:
-    """Name and addresses of the ready pod on each node, by node."""
-    deadline = time.monotonic() + _SECONDS
+def from_here(source: str, host: str, port: int) -> bool:
+    """Whether this machine connects, whatever the source is called."""
+    return subprocess.run(connect_command(host, port), capture_output=True, check=False).returncode == 0
+
+
+def _from_pod(kubectl: Kubectl, pod: str, host: str, port: int) -> bool:
+    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return kubectl.exec(NAMESPACE, pod, "/agnhost", "connect", "--timeout=3s", where).returncode == 0
+
+
+def _wait_for_pods(
+    kubectl: Kubectl, app: str, nodes: Mapping[str, Sequence[str]], seconds: float
+) -> dict[str, tuple[str, list[str]]]:
+    """Name and addresses of the ready pod of an application on each node, by node."""
+    deadline = time.monotonic() + seconds
     while True:
         found = {}
-        for pod in cluster.kubectl.get("-n", NAMESPACE, "pods")["items"]:
+        for pod in kubectl.get("-n", NAMESPACE, "pods", "-l", f"app={app}")["items"]:
             ready = any(
                 one["type"] == "Ready" and one["status"] == "True" for one in pod["status"].get("conditions", [])
             )
             if ready and "deletionTimestamp" not in pod["metadata"]:
                 addresses = [one["ip"] for one in pod["status"]["podIPs"]]
                 found[pod["spec"]["nodeName"]] = (pod["metadata"]["name"], addresses)
-        if len(found) == len(cluster.nodes):
+        if len(found) == len(nodes):
             return found
         if time.monotonic() > deadline:
-            events = cluster.kubectl.call("-n", NAMESPACE, "get", "events", "--sort-by=.lastTimestamp").stdout
-            raise LabError("the web servers do not become ready:\n" + "\n".join(events.splitlines()[-8:]))
+            events = kubectl.call("-n", NAMESPACE, "get", "events", "--sort-by=.lastTimestamp").stdout
+            raise LabError("the probes' pods do not become ready:\n" + "\n".join(events.splitlines()[-8:]))
         time.sleep(0.3)
 
 
-def _manifests() -> str:
-    """A web server on each node, and a Service of both families before them."""
+def _manifests(with_host: bool) -> str:
+    """A web server on each node, and a Service of both families before them; also a pod in each node's own network."""
     labels = {"app": "web"}
     container = {
         "name": "web",
@@ -139,4 +155,15 @@ def _manifests() -> str:
         {"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": named, "spec": spec},
         {"apiVersion": "v1", "kind": "Service", "metadata": named, "spec": service},
     ]
+    if with_host:
+        waiting = {"name": "host", "image": AGNHOST_IMAGE, "args": ["pause"]}
+        host = {
+            "selector": {"matchLabels": {"app": "host"}},
+            "template": {
+                "metadata": {"labels": {"app": "host"}},
+                "spec": {"containers": [waiting], "hostNetwork": True},
+            },
+        }
+        named = {"namespace": NAMESPACE, "name": "host"}
+        items.append({"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": named, "spec": host})
     return json.dumps({"apiVersion": "v1", "kind": "List", "items": items})

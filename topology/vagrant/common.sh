@@ -10,10 +10,22 @@ FAILED=/run/headgate-vagrant-failed
 # Used by the scripts that source this file:
 : "$TOPOLOGY"
 
-# begin: the first step of each provisioning.
+# Which of the two labs this machine is of.
+NETWORK_FILE=/var/lib/headgate-lab-network
+# Of the cluster with HEADGATE_NETWORK=overlay: programs and images, and this machine's own files.
+PROGRAMS=/opt/kubernetes LAB=/var/lib/headgate-lab
+: "$PROGRAMS" "$LAB"
+
+# begin NETWORK: the first step of each provisioning.
 begin() {
     rm -f "$READY" "$FAILED"
     trap '[ $? -eq 0 ] || touch "$FAILED"' EXIT
+    [ -e "$NETWORK_FILE" ] || echo "$1" >"$NETWORK_FILE"
+    made=$(cat "$NETWORK_FILE")
+    [ "$made" = "$1" ] || {
+        echo "this machine was made with HEADGATE_NETWORK=$made, and cannot become one of $1: vagrant destroy -f" >&2
+        exit 1
+    }
 }
 
 # need PROGRAM PACKAGE...: install packages if the program is missing.
@@ -50,4 +62,36 @@ pod_interface() {
     done
     echo "there is no network card for the pods' network" >&2
     return 1
+}
+
+# be_on_the_network ADDRESS/PREFIX...: the addresses of a cluster's machine, on the network that is the pods' in the other lab.
+be_on_the_network() {
+    card=$(pod_interface)
+    for address; do
+        case $address in
+            *:*) ip addr replace "$address" dev "$card" nodad ;;
+            *) ip addr replace "$address" dev "$card" ;;
+        esac
+    done
+    ip link set dev "$card" up
+}
+
+# name_programs: all of Kubernetes is one program, which acts by its name.
+name_programs() {
+    for program in kube-apiserver kube-controller-manager kube-scheduler kubectl kubelet; do
+        ln -sfn hyper "$PROGRAMS/bin/$program"
+    done
+}
+
+# take_pki NAME: what proves who this machine is. The host has made it (topology/vagrant/prepare).
+take_pki() {
+    [ -s "/vagrant/build/vagrant/cluster/machines/$1/pki/ca.crt" ] || {
+        echo "there are no certificates for $1; on the host, run: vagrant reload $(hostname)" >&2
+        exit 1
+    }
+    mkdir -p "$LAB"
+    chmod 700 "$LAB"
+    rm -rf "$LAB/pki"
+    cp -R "/vagrant/build/vagrant/cluster/machines/$1/pki" "$LAB/pki"
+    chmod -R go= "$LAB/pki"
 }

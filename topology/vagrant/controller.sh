@@ -5,7 +5,7 @@
 set -eu
 # shellcheck source=topology/vagrant/common.sh
 . /vagrant/topology/vagrant/common.sh
-begin
+begin flat
 
 home=/var/lib/headgate-lab
 bin=/opt/kubernetes/bin

@@ -4,7 +4,7 @@
 set -eu
 # shellcheck source=topology/vagrant/common.sh
 . /vagrant/topology/vagrant/common.sh
-begin
+begin flat
 
 name=$1
 controller=$2

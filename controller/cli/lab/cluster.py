@@ -92,7 +92,8 @@ def _show_reach(made: Cluster) -> None:
     from topology.cluster.reach import draw, probe
 
     click.echo("asking who reaches whom …", err=True)
-    draw(probe(made), Console(highlight=False))
+    found = probe(made.kubectl, {node.name: node.addresses for node in made.nodes}, made.connects)
+    draw(found, Console(highlight=False))
 
 
 def _show_use(made: Cluster) -> None:

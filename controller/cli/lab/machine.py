@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from controller.cli.lab.machine_cluster import COMMANDS
 from controller.cli.lab.which_lab import CommandFunction, LabChoice, lab_errors_as_failures
 
 if TYPE_CHECKING:
@@ -135,3 +136,7 @@ def machine_serve(where: LabChoice, node: str, path: Path | None) -> None:
 
     with lab_errors_as_failures():
         Agent(_node(where, path, node, "br-int")).serve(iter(sys.stdin.readline, ""), sys.stdout)
+
+
+for _command in COMMANDS:
+    machine.add_command(_command)
