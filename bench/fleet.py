@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.openvswitch import PrivateSwitch
+from bench.result import cpu_of
 from bench.worlds import (
     ApiObject,
     label_selector,
@@ -130,6 +131,10 @@ class NodeDatabase:
                 raise RuntimeError(f"OVSDB: {one['error']} {one.get('details', '')}")
         return results
 
+    def cpu(self) -> float:
+        """The CPU seconds of the process so far."""
+        return cpu_of(self._process.pid)
+
     def stop(self) -> None:
         """End the process."""
         self._process.kill()
@@ -210,6 +215,10 @@ class Fleet:
         for node, database in enumerate(self.databases):
             database.await_start()
             database.create(list(self.pods[node]))
+
+    def cpu(self) -> tuple[float, float]:
+        """The CPU seconds so far of the switch, and of the nodes' OVSDBs."""
+        return self._switch.cpu(), sum(database.cpu() for database in self.databases)
 
     # -- switches ------------------------------------------------------------------------------------------------------
 

@@ -114,26 +114,34 @@ class FleetMeasurement:
     # -- measurements --------------------------------------------------------------------------------------------------
 
     def _start(self) -> list[Result]:
-        before, cpu = time.monotonic(), time.process_time()
+        before, cpu, others = time.monotonic(), time.process_time(), self._fleet.cpu()
         self._open()
         seconds = self._await("realized", self._all_realized) - before
         cpu = time.process_time() - cpu
         megabytes = memory()
         more: dict[str, float | str] = {
-            "CPU": cpu, "flows": self._sum(_desired), "MB": megabytes, "at most, MB": most_memory()
+            "CPU": cpu, **self._others(others), "flows": self._sum(_desired), "MB": megabytes,
+            "at most, MB": most_memory(),
         }  # fmt: skip
         bar, reach = (60.0, 25.0) if self._full else (None, None)
         return [Result(f"{self._of}, nothing on them → all realized", seconds, "s", bar, reach, more=more)]
 
     def _restart(self) -> list[Result]:
         self._stop()
-        before, cpu = time.monotonic(), time.process_time()
+        before, cpu, others = time.monotonic(), time.process_time(), self._fleet.cpu()
         self._open()
         seconds = self._await("compared", self._all_realized) - before
         cpu = time.process_time() - cpu
-        more: dict[str, float | str] = {"CPU": cpu, "bundles sent": self._sum(attrgetter("bundles_sent"))}
+        more: dict[str, float | str] = {
+            "CPU": cpu, **self._others(others), "bundles sent": self._sum(attrgetter("bundles_sent"))
+        }  # fmt: skip
         bar, reach = (40.0, 15.0) if self._full else (None, None)
         return [Result(f"{self._of}, everything right → all compared", seconds, "s", bar, reach, more=more)]
+
+    def _others(self, before: tuple[float, float]) -> dict[str, float | str]:
+        """The CPU seconds of what shares the machine with the controller here, and does not in a real fleet."""
+        switch, databases = (now - then for now, then in zip(self._fleet.cpu(), before, strict=True))
+        return {"CPU of the switch": switch, "CPU of the OVSDBs": databases}
 
     def _sum(self, of: Callable[[Switch], int]) -> int:
         """The sum over all switches."""

@@ -12,6 +12,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from bench.result import cpu_of
+
 _SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
 _START_SECONDS = 30.0
 
@@ -47,6 +49,10 @@ class PrivateSwitch:
                 daemon.kill()
                 daemon.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def cpu(self) -> float:
+        """The CPU seconds of its processes so far."""
+        return sum(cpu_of(daemon.pid) for daemon in self._daemons)
 
     @property
     def remote(self) -> str:

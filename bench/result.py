@@ -80,6 +80,12 @@ def cpu(work: Callable[[], T]) -> tuple[T, float, float]:
     return found, time.process_time() - cpu_before, time.perf_counter() - before
 
 
+def cpu_of(pid: int) -> float:
+    """The CPU seconds of another process so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def memory() -> float:
     """Resident megabytes of this process now."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE / 1e6

@@ -23,7 +23,7 @@ def limit(value: float, unit: str, meaning: str) -> Any:
 class ConnectionLimits:
     """Connections that a listener accepts. An address is an IPv4 address or the /64 of an IPv6 address.
 
-    A connection is *proven* once its peer has named its datapath id (OpenFlow) or sent its database (OVSDB).
+    A connection is *proven* once its peer has named its datapath id (OpenFlow), or its database or contents (OVSDB).
     """
 
     connections: int = limit(4096, "connections", "at one listener, of all peers")
