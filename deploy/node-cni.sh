@@ -29,6 +29,15 @@ check_cni() {
     command -v iptables >/dev/null 2>&1 ||
         say "the program iptables is not installed: pods with hostPort need it, unless portmap is release 1.6 or newer"
     [ -z "$underlay" ] || check_underlay
+    stay_with bridge "$bridge"
+    stay_with underlay "$underlay"
+}
+
+# stay_with SETTING VALUE: what an earlier run made is on the one it named, and would be left there, or given to another.
+stay_with() {
+    [ -n "$2" ] && [ -f "$STATE/node.json" ] || return 0
+    old=$(sed -n "s/^ \"$1\": \"\(.*\)\",\{0,1\}\$/\1/p" "$STATE/node.json")
+    [ -z "$old" ] || [ "$old" = "$2" ] || fail "the $1 is $old already: run node-undo.sh before another is named"
 }
 
 # All packets of the interface go to the bridge before the kernel gives them to anything that stands on it, and those of

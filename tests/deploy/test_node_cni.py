@@ -315,6 +315,16 @@ def test_options_that_do_not_belong_together_are_refused(node: CniNode) -> None:
     assert "need --cni" in done.stderr
 
 
+def test_another_bridge_or_underlay_is_refused_before_anything_is_changed(node: CniNode) -> None:
+    """What was moved from the one interface would come back to the other."""
+    with_controller(node)
+    node.setup("--underlay", UPLINK)
+    before = node.machine.everything(), node.network(), node.files()
+    assert "the underlay is eth9 already" in node.setup("--underlay", "wire", code=1)
+    assert "the bridge is br-int already" in node.setup("--bridge", "br-other", code=1)
+    assert (node.machine.everything(), node.network(), node.files()) == before
+
+
 def test_from_the_bundle_alone(node: CniNode) -> None:
     """The one file that `headgate node bundle` writes sets up the node, and undoes it."""
     from node.bundle import pack, read_sources, write_file
