@@ -49,6 +49,9 @@ from flows.wire.values import Body, FlowKey
 IsolationOf = Callable[[Key], frozenset[Applies]]
 
 # Numbers of pieces; a port's piece has its ofport. Where two pieces have the same flow, the smaller number wins.
+TOO_MANY_OF_TIERS = (
+    "the rules of ClusterNetworkPolicies would need too many flows here, so all that they might decide is denied"
+)
 _STAGED = -4  # on bridges with a pod that some staged policy selects
 _AUDIT = -3  # on bridges with an audited pod
 _TIERS = -2  # on bridges with a pod that some ClusterNetworkPolicy selects
@@ -175,7 +178,7 @@ class BridgePlan:
             self.answers.hold(self.rules.named_ports(), self.dns_servers)
         try:
             changed = self.rules.take()
-            self.error = ""
+            self.error = TOO_MANY_OF_TIERS if self.rules.tiers_left_out else ""
         except (FlowError, PipelineError) as error:
             changed = self.rules.drop()
             self.error = (

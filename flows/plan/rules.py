@@ -16,7 +16,8 @@ ofport 3: `enter(subjects, 3)` adds, in the ingress stage, the clause flows
 and the flow `conj_id=12`. A second pod at ofport 9 adds one flow: reg = 9, conjunction(12,1/3).
 
 If the rules would need more flows than a bridge may have (`flow_limits`), those of whole namespaces are left out; their
-pods stay isolated. The flows equal those of `render.rules.render_rules`.
+pods stay isolated. If the rules of tiers would, all of these are left out, and the owner must have their tables deny.
+The flows equal those of `render.rules.render_rules`.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from flows.plan.clauses import Clauses, ElementSet
 from flows.plan.encoder import FlowEncoder
 from flows.plan.key_templates import Element
 from flows.plan.named_peers import Learned, LearnedAt, NamedPeers
+from flows.plan.tier_weights import Sized, TierWeights
 from flows.policy import flow_limits
 from flows.policy.rule import STAGED, Level
 from flows.policy.service_ranges import ServiceRanges
@@ -60,7 +62,8 @@ class BridgeRules:
     # An event looks at little of each of many bridges, and their memory is far apart: slots save a step to each.
     __slots__ = (
         "_changed", "_encoder", "_learned", "_levels", "_named", "_out", "_ports", "_promoted", "_rules", "_stages",
-        "_users", "_watch", "_weight", "_weights", "names_changed", "staged_left_out", "userspace",
+        "_tiers", "_users", "_watch", "_weight", "_weights", "names_changed", "staged_left_out", "tiers_left_out",
+        "userspace",
     )  # fmt: skip
 
     def __init__(
@@ -86,6 +89,8 @@ class BridgeRules:
         self._weight = 0
         self._promoted = 0  # flows of the rules as they are once staged policies are promoted
         self._out: frozenset[str] = frozenset()  # namespaces that are left out as a whole
+        self._tiers = TierWeights()
+        self.tiers_left_out = False  # all of them, because they would be too many flows: their tables must deny
         self.staged_left_out = False  # because these rules would be too many flows beside those in force
 
     # -- questions ---------------------------------------------------------------------------------------------------
@@ -133,6 +138,7 @@ class BridgeRules:
         if ofport not in ports:
             self._toggle(subjects, (ofport,))
         insort(ports, ofport)
+        self._tiers.resize(subjects, len(ports))
         if self._named:
             self.names_changed = True
             self.update_names(ofport)
@@ -149,6 +155,7 @@ class BridgeRules:
             del self._ports[subjects]
             return False
         ports.remove(ofport)
+        self._tiers.resize(subjects, len(ports))
         if ofport not in ports:
             self._toggle(subjects, (ofport,))
         if self._named:
@@ -162,6 +169,7 @@ class BridgeRules:
 
     def update_peers(self, peers: NetSet, prefixes: Collection[Net]) -> None:
         """Each of these prefixes came to a set of peers, or went from it."""
+        self._tiers.resize(peers, len(peers.members))
         self._toggle(peers, prefixes)
 
     def update_names(self, ofport: int, addresses: Collection[Net] | None = None) -> None:
@@ -211,6 +219,13 @@ class BridgeRules:
             self._weight += rule.weight
         elif rule.level == STAGED:
             self._promoted += rule.weight
+        else:
+            # Watched even while it is left out, so that it is known when there is room again.
+            if self._watch is not None and rule.peers is not None and not self._uses(rule.peers):
+                self._watch(rule.peers, True)
+            self._tiers.add(_place(rule.direction, rule.level), rule.weight, self._sets(rule))
+            if self._tiers.total > flow_limits.MAX_TIER_FLOWS:
+                self._leave_out_tiers(True)  # at once: the next rules must not be expanded
         if not self._is_out(rule):
             self._add_flows(rule)
 
@@ -227,14 +242,25 @@ class BridgeRules:
                 del self._weights[namespace]
         elif rule.level == STAGED:
             self._promoted -= rule.weight
+        else:
+            self._tiers.remove(_place(rule.direction, rule.level), rule.weight, self._sets(rule))
         if not self._is_out(rule):
             self._remove_flows(rule)
+        elif self._watch is not None and rule.peers is not None and self.tiers_left_out and not self._uses(rule.peers):
+            self._watch(rule.peers, False)
 
     def _is_out(self, rule: TrackedRule) -> bool:
         """Whether a rule is left out of the flows."""
-        if not (self._out or self.staged_left_out):
+        if not (self._out or self.staged_left_out or self.tiers_left_out):
             return False
-        return self.staged_left_out if rule.level == STAGED else rule.namespace in self._out
+        if rule.level is None:
+            return rule.namespace in self._out
+        return self.staged_left_out if rule.level == STAGED else self.tiers_left_out
+
+    def _sets(self, rule: TrackedRule) -> list[Sized]:
+        """The subjects and peers of a rule of a tier, with how many elements they have here."""
+        found: list[Sized] = [(rule.subjects, len(self._ports[rule.subjects]))]
+        return found if rule.peers is None else [*found, (rule.peers, len(rule.peers.members))]
 
     def _add_flows(self, rule: TrackedRule) -> None:
         stage, peers, level = self._clauses(rule), rule.peers, rule.level
@@ -284,7 +310,7 @@ class BridgeRules:
         for stage in self._stages.values():
             if peers in stage.users:
                 return True
-        return peers in self._users
+        return peers in self._users or self._tiers.uses(peers)
 
     def _dimensions(self, rule: TrackedRule) -> list[tuple[ElementSet, Collection[Element]]]:
         """Subjects, then peers and services where the rule restricts them, in the order of `render_rules`."""
@@ -306,6 +332,7 @@ class BridgeRules:
             self._choose_namespaces()
         if self._promoted or self.staged_left_out:
             self._choose_staged()
+        self._leave_out_tiers(self._tiers.total > flow_limits.MAX_TIER_FLOWS)
         found: dict[FlowKey, Body | None] = {}
         changed, self._changed = self._changed, {}
         for stage in changed:
@@ -331,8 +358,23 @@ class BridgeRules:
         differ, self._out = out ^ self._out, out
         if differ:
             for rule in self._rules.values():
-                if rule.namespace in differ and rule.level != STAGED:
+                if rule.namespace in differ and rule.level is None:
                     (self._remove_flows if rule.namespace in out else self._add_flows)(rule)
+
+    def _leave_out_tiers(self, out: bool) -> None:
+        """Leave out all rules of tiers, or put them back."""
+        if out != self.tiers_left_out:
+            of_tiers = [rule for rule in self._rules.values() if rule.level is not None and rule.level != STAGED]
+            for rule in of_tiers:
+                if out and self._has_flows(rule):
+                    self._remove_flows(rule)
+            self.tiers_left_out = out
+            for rule in of_tiers if not out else ():
+                self._add_flows(rule)
+
+    def _has_flows(self, rule: TrackedRule) -> bool:
+        clauses = self._clauses(rule)
+        return clauses is not None and clauses.has(rule.number)
 
     def _choose_staged(self) -> None:
         """Leave out all rules as they are once promoted, where they and those in force would be too many flows."""

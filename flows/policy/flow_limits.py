@@ -18,6 +18,8 @@ from flows.policy.service_ranges import ServiceRanges, numbered_services, port_m
 MAX_POLICY_FLOWS = 1 << 16
 # The same of all rules that have subjects on one bridge.
 MAX_BRIDGE_FLOWS = 1_000_000
+# Of all rules of tiers on one bridge, with the pods that they name: these count again for each level.
+MAX_TIER_FLOWS = 1_000_000
 
 
 def policy_flows(policy: Policy) -> int:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import MappingProxyType
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from flows.bridge.state import BridgeState
 from flows.cluster.model import Action, Cluster, Direction, Key, Peer, Pod, Policy, Rule, Selector, Subject
 from flows.cluster.net import parse_address
 from flows.pipeline import tables
-from flows.plan.bridge_plan import BridgePlan
+from flows.plan.bridge_plan import TOO_MANY_OF_TIERS, BridgePlan
+from flows.plan.tier_weights import TierWeights
 from flows.plan.world import World
+from flows.policy import flow_limits
 from flows.render import rules
 from flows.wire.values import KEY_PREFIX
 from tests.helpers.cluster.model_objects import cluster_policy, cluster_rule, labels, tcp, with_cluster_policies
@@ -89,6 +96,53 @@ def test_rules_that_fit_no_flow_deny_what_tiers_would_decide(monkeypatch: pytest
     world.set_cluster(with_cluster_policies(BARE, *many[:2]))
     world.update_plans()
     assert not plan.error and (tables.ADMIN_INGRESS.number, 65200) not in in_tiers(plan)
+
+
+def test_too_many_flows_of_tiers_deny_what_they_would_decide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pods that rules name count again for each level. Whatever made them too many may go, and all is as before."""
+    monkeypatch.setattr(flow_limits, "MAX_TIER_FLOWS", 200)
+    few = [cluster_policy(f"p{n}", ON_A, ingress=[cluster_rule("Accept", tcp(80 + n))], priority=n) for n in range(5)]
+    many = [cluster_policy(f"p{n}", ON_A, ingress=[cluster_rule("Accept", tcp(80 + n))], priority=n) for n in range(60)]
+    crowd = {
+        key: Pod(key, {"app": "c"}, "two", addresses=(parse_address(f"10.0.1.{n}"),))
+        for n, key in enumerate((Key("x", f"c{n}") for n in range(1, 60)), 1)
+    }
+    fine = with_cluster_policies(BARE, *few)
+    world = planned(fine)
+    before = dict(plan_of(world).flows)
+    of_network_policies = {key for key in before if KEY_PREFIX.unpack_from(key)[0] == tables.INGRESS.number}
+    for over in (
+        with_cluster_policies(BARE, *many),
+        replace(fine, pods=MappingProxyType({**BARE.pods, **crowd})),
+    ):
+        for cluster, closed in ((over, True), (fine, False)):
+            world.set_cluster(cluster)
+            world.update_plans()
+            plan = plan_of(world)
+            assert plan.flows == planned(cluster).plan_of(PLACE).flows  # type: ignore[union-attr]
+            assert (plan.error == TOO_MANY_OF_TIERS) is closed
+            assert ((tables.ADMIN_INGRESS.number, 65200) in in_tiers(plan)) is closed
+            assert of_network_policies <= plan.flows.keys()
+            assert len(in_tiers(plan)) < 40
+        assert plan.flows == before
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 3), st.lists(st.sampled_from("abcd"), max_size=2, unique=True)), max_size=25),
+       st.data())  # fmt: skip
+def test_weights_are_those_of_the_rules_that_are_there(rules: list[tuple[int, list[str]]], data: st.DataObject) -> None:
+    weights, sizes, there = TierWeights(), dict.fromkeys("abcd", 1), []
+    for level, sets in rules:
+        weights.add(level, 1, [(one, sizes[one]) for one in sets])
+        there.append((level, sets))
+        if data.draw(st.booleans()):
+            gone_level, gone = there.pop(data.draw(st.integers(0, len(there) - 1)))
+            weights.remove(gone_level, 1, [(one, sizes[one]) for one in gone])
+        changed = data.draw(st.sampled_from("abcd"))
+        sizes[changed] = data.draw(st.integers(0, 5))
+        weights.resize(changed, sizes[changed])
+        used = {(at, one) for at, names in there for one in names}
+        assert weights.total == len(there) + sum(sizes[one] for _, one in used)
 
 
 def test_a_rule_that_cannot_be_computed_denies_unless_it_accepts(monkeypatch: pytest.MonkeyPatch) -> None:
