@@ -15,7 +15,7 @@ from flows.cluster.foretold import POD_RANGES, Foretold
 from flows.cluster.model import Cluster, Policy
 from flows.plan.what_if import flow_changes
 from flows.policy.rule import policy_rules
-from flows.reach.changes import affected_pods, object_changes, reach_changes
+from flows.reach.changes import affected_pods, differing_objects, object_changes, reach_changes
 from flows.reach.model import ObjectChange, PlanView, RuleTraffic, SwitchChange
 
 MAX_TRAFFIC_POLICIES = 20  # of a change whose counters are read
@@ -53,17 +53,18 @@ def plan_and_cluster(present: Present, changes: Changes) -> tuple[PlanView, Clus
     families = {address.version for pod in before.pods.values() for address in pod.addresses} or {4}
     ranges = [one for one in POD_RANGES if one.version in families]
     after, made = applied(before, changes.put, changes.deleted, ranges)
-    objects = object_changes(before, after)
+    differing = differing_objects(before, after)
+    objects = object_changes(before, after, differing)
     nodes = None
     if {one.kind for one in objects} <= _ONLY_POLICIES:
-        affected = affected_pods(before, after)
+        affected = affected_pods(before, after, differing)
         nodes = {pod.node for pod in before.pods.values() if pod.key in affected}
     flows = flow_changes(before, after, present.bridges, present.network, nodes)
     traffic, notes = _traffic(present, after, objects)
     problems = [f"{printable(one.where)}: {one.key}: {one.field}: {one.reason}" for one in changes.problems]
     view = PlanView(
         objects,
-        reach_changes(before, after),
+        reach_changes(before, after, differing),
         tuple(SwitchChange(*one) for one in flows),
         traffic,
         (*problems, *_made_up(made), *notes),

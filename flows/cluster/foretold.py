@@ -36,24 +36,22 @@ def foretell(pods: Mapping[Key, Pod], workloads: Iterable[Workload], ranges: Col
         if pod.key not in found:
             found[pod.key] = pod
             made += 1
-    taken = {address for pod in found.values() for address in pod.addresses}
+    addressless = sorted(key for key, pod in found.items() if pod.networked and not pod.addresses)
+    taken = {address for pod in found.values() for address in pod.addresses} if addressless else set()
     sources = [_free(one, taken) for one in ranges]
     addressed = without = 0
-    for key in sorted(found):
-        pod = found[key]
-        if not pod.networked or pod.addresses:
-            continue
+    for key in addressless:
         new = tuple(address for one in sources if (address := next(one, None)) is not None)
         addressed += len(new)
         without += not new
-        found[key] = pod._replace(addresses=new)
+        found[key] = found[key]._replace(addresses=new)
     return Foretold(found, made, addressed, without)
 
 
 def _made(pods: Iterable[Pod], workloads: list[Workload]) -> Iterator[Pod]:
     """The pods of the workloads that have none. One pod stands for a workload, two where it has several: enough to see
     what its pods may say to each other."""
-    present = {(pod.key.namespace, pod.workload) for pod in pods if pod.workload}
+    present = {(pod.key.namespace, pod.workload) for pod in pods if pod.workload} if workloads else set()
     known = {(one.key.namespace, f"{one.kind}/{one.key.name}") for one in workloads}
     for one in workloads:
         namespace, workload = one.key.namespace, f"{one.kind}/{one.key.name}"

@@ -2,12 +2,13 @@
 
 Theory of operation. Only connections with an end at an affected pod can change: a pod that changed, or one that a
 changed policy selects. Both snapshots share one numbering (`Ends`), so the rows and columns of the affected ends are
-compared as sets. Ends that change in the same way are one change, in words (`names`).
+compared as sets. Where only NetworkPolicies change, and these in one direction, the others are not looked at. Ends that
+change in the same way are one change, in words (`names`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from flows.cluster.model import Cluster, ClusterPolicy, Direction, Key, Namespace, Node, NodePeer, Pod, Policy
 from flows.cluster.objects import ObjectRef, changed_objects, objects_of_kind
@@ -24,32 +25,49 @@ Difference = tuple[Ports, Ports]  # the ports before, and after
 POLICY_KINDS = ("Namespace", "Pod", "Node", "NetworkPolicy", "ClusterNetworkPolicy")
 
 
-def object_changes(before: Cluster, after: Cluster) -> tuple[ObjectChange, ...]:
+def differing_objects(before: Cluster, after: Cluster) -> list[ObjectRef]:
     """The objects that policy depends on and that differ."""
+    return [
+        (kind, key)
+        for kind, key in changed_objects(before, after)
+        if kind in POLICY_KINDS and objects_of_kind(before, kind).get(key) != objects_of_kind(after, kind).get(key)
+    ]
+
+
+def object_changes(
+    before: Cluster, after: Cluster, differing: Collection[ObjectRef] | None = None
+) -> tuple[ObjectChange, ...]:
+    """The objects that policy depends on and that differ, and how. `differing` are they, where somebody knows; so it is
+    with the other functions here."""
     found = []
-    for kind, key in _differing(before, after):
+    for kind, key in differing_objects(before, after) if differing is None else differing:
         old, new = (objects_of_kind(one, kind).get(key) for one in (before, after))
         action = "added" if old is None else "removed" if new is None else "changed"
         found.append(ObjectChange(action, kind, str(key)))
     return tuple(sorted(found, key=lambda one: (one.kind, one.name)))
 
 
-def reach_changes(before: Cluster, after: Cluster) -> tuple[ReachChange, ...]:
+def reach_changes(
+    before: Cluster, after: Cluster, differing: Collection[ObjectRef] | None = None
+) -> tuple[ReachChange, ...]:
     """Every connection that comes, goes or differs in its ports."""
-    affected = affected_pods(before, after)
+    if differing is None:
+        differing = differing_objects(before, after)
+    affected = affected_pods(before, after, differing)
     if not affected:
         return ()
     ends = Ends([before, after])
-    decisions = _decisions(before, after, ends, affected)
+    decisions = _decisions(before, after, ends, affected, differing)
+    directions = _directions(before, after, differing)
     names = EndNames(ends)
     touched = ends.of_pods(affected)
     sets: dict[tuple[Difference, str], dict[int, int]] = {}
-    for direction in Direction:
+    for direction in directions:
         for numbers in _alike(decisions, touched, direction):
             old, new = (one.region(numbers[0], direction) for one in decisions)
             near = bits_of(numbers, ends.size)
             for difference, far in differences(old, new):
-                if direction is Direction.INGRESS:
+                if direction is Direction.INGRESS and Direction.EGRESS in directions:
                     far &= ~touched  # pairs of two affected ends are in the rows
                 far = names.without_itself(near, far)
                 if far:
@@ -58,21 +76,44 @@ def reach_changes(before: Cluster, after: Cluster) -> tuple[ReachChange, ...]:
     return _in_words(sets, names)
 
 
-def _decisions(before: Cluster, after: Cluster, ends: Ends, affected: set[Key]) -> tuple[Decision, Decision]:
+def _decisions(
+    before: Cluster, after: Cluster, ends: Ends, affected: set[Key], differing: Collection[ObjectRef]
+) -> tuple[Decision, Decision]:
     """The decisions about both snapshots, which have most of the work in common where only policies differ."""
     about = {key.namespace for key in affected}
     first = Decision(before, ends, about)
-    differing = list(_differing(before, after)) if before.pods is after.pods else []
-    policies = [key for kind, key in differing if kind == "NetworkPolicy" and isinstance(key, Key)]
-    if policies and len(policies) == len(differing):
+    policies = _only_policies(before, after, differing)
+    if policies:
         return first, first.with_policies(after, policies, affected, about)
     return first, Decision(after, ends, about)
 
 
-def affected_pods(before: Cluster, after: Cluster) -> set[Key]:
+def _only_policies(before: Cluster, after: Cluster, differing: Collection[ObjectRef]) -> list[Key]:
+    """The NetworkPolicies that differ, if nothing else does."""
+    policies = [key for kind, key in differing if kind == "NetworkPolicy" and isinstance(key, Key)]
+    return policies if before.pods is after.pods and len(policies) == len(differing) else []
+
+
+def _directions(before: Cluster, after: Cluster, differing: Collection[ObjectRef]) -> tuple[Direction, ...]:
+    """The directions of the affected ends in which something can differ: both, or that of the policies that do."""
+    policies = _only_policies(before, after, differing)
+    if not policies:
+        return tuple(Direction)
+    return tuple(one for one in Direction if any(_says(before, key, one) != _says(after, key, one) for key in policies))
+
+
+def _says(cluster: Cluster, key: Key, direction: Direction) -> object:
+    """What a NetworkPolicy says in one direction; None if nothing."""
+    policy = cluster.policies.get(key)
+    if policy is None or direction not in policy.isolates:
+        return None
+    return policy.subjects, policy.rules(direction)
+
+
+def affected_pods(before: Cluster, after: Cluster, differing: Collection[ObjectRef] | None = None) -> set[Key]:
     """The pods whose connections may differ."""
     found: set[Key] = set()
-    for kind, key in _differing(before, after):
+    for kind, key in differing_objects(before, after) if differing is None else differing:
         for cluster in (before, after):
             found.update(_affected(cluster, objects_of_kind(cluster, kind).get(key)))
     return found
@@ -92,12 +133,6 @@ def _all(region: Region) -> int:
     for bits in region.values():
         found |= bits
     return found
-
-
-def _differing(before: Cluster, after: Cluster) -> Iterator[ObjectRef]:
-    for kind, key in changed_objects(before, after):
-        if kind in POLICY_KINDS and objects_of_kind(before, kind).get(key) != objects_of_kind(after, kind).get(key):
-            yield kind, key
 
 
 def _affected(cluster: Cluster, value: object) -> Iterator[Key]:

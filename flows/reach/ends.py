@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from itertools import groupby
+from operator import itemgetter
 
 from flows.cluster.model import Cluster, Key, Pod
 from flows.cluster.net import ADDRESS_BITS, Net
@@ -24,24 +24,38 @@ class Ends:
     """
 
     def __init__(self, clusters: Sequence[Cluster]) -> None:
-        names: list[tuple[str, str, Key, Net]] = []
         snapshots = {id(cluster.pods): cluster.pods for cluster in clusters}
         self._only = next(iter(snapshots.values())) if len(snapshots) == 1 else None
-        for pods in snapshots.values():
-            for pod in pods.values():
-                if pod.networked:
-                    for address in pod.addresses:
-                        names.append((pod.key.namespace, workload_of(pod), pod.key, address))
-        ordered = [one for one, _ in groupby(sorted(names))]
-        self.addresses: list[tuple[Key, Net]] = [(key, address) for _, _, key, address in ordered]
-        self.workloads: list[str] = [workload for _, workload, _, _ in ordered]
-        self.outside: list[Outside] = outside_classes(clusters)
-        self.size = len(self.addresses) + len(self.outside)
+        found = {
+            (pod.key.namespace, workload_of(pod), pod.key.name, pod.addresses): pod
+            for pods in snapshots.values()
+            for pod in pods.values()
+            if pod.networked and pod.addresses
+        }
+        self.addresses: list[tuple[Key, Net]] = []
+        self.workloads: list[str] = []
         self._of_pod: dict[Key, list[int]] = {}
         self._with_address: dict[Net, list[int]] = {}
-        for number, (key, address) in enumerate(self.addresses):
-            self._of_pod.setdefault(key, []).append(number)
-            self._with_address.setdefault(address, []).append(number)
+        for (_, workload, _, addresses), pod in sorted(found.items(), key=itemgetter(0)):
+            self._add(workload, pod.key, addresses)
+        self.outside: list[Outside] = outside_classes(clusters)
+        self.size = len(self.addresses) + len(self.outside)
+
+    def _add(self, workload: str, key: Key, addresses: tuple[Net, ...]) -> None:
+        known = self._of_pod.setdefault(key, [])
+        seen = {self.addresses[n][1] for n in known} if known else ()  # of another snapshot
+        for address in sorted(addresses) if len(addresses) > 1 else addresses:
+            if address in seen:
+                continue
+            number = len(self.addresses)
+            known.append(number)
+            others = self._with_address.get(address)
+            if others is None:
+                self._with_address[address] = [number]
+            else:
+                others.append(number)
+            self.addresses.append((key, address))
+            self.workloads.append(workload)
 
     @property
     def outside_bits(self) -> int:

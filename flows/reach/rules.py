@@ -70,6 +70,7 @@ class RuleBook:
         self._policies: dict[str, SelectorTable[SubjectPolicy]] = {}
         self._isolating: dict[Direction, set[tuple[str, Selector]]] = {direction: set() for direction in Direction}
         self._isolated: dict[Direction, int] = {}
+        self._like: tuple[RuleBook, int, list[Pod]] | None = None
         self._subjects: dict[tuple[str, Selector], int] = {}
         self._peers: dict[tuple[str, Peer], int] = {}
         self._named: dict[tuple[tuple[PortSpec, ...], bool], list[Allowance]] = {}
@@ -119,16 +120,19 @@ class RuleBook:
         """The ends of all pods that are isolated in a direction."""
         found = self._isolated.get(direction)
         if found is None:
-            numbers = self.index.select_any(self._isolating[direction])
-            found = self._isolated[direction] = self._ends_of(numbers)
+            found = self._isolated[direction] = self._isolated_like(direction)
         return found
+
+    def _isolated_like(self, direction: Direction) -> int:
+        if self._like is None:
+            return self._ends_of(self.index.select_any(self._isolating[direction]))
+        other, touched, pods = self._like
+        isolated = [pod.key for pod in pods if any(direction in policy.isolates for policy in self.policies_of(pod))]
+        return other.isolated(direction) & ~touched | self.ends.of_pods(isolated)
 
     def take_isolated(self, other: RuleBook, touched: int, pods: Iterable[Pod]) -> None:
         """Take the isolated ends of another book, which has all pods alike but these, with the ends `touched`."""
-        own = list(pods)
-        for direction in Direction:
-            isolated = [pod.key for pod in own if any(direction in policy.isolates for policy in self.policies_of(pod))]
-            self._isolated[direction] = other.isolated(direction) & ~touched | self.ends.of_pods(isolated)
+        self._like = other, touched, list(pods)
 
     def subjects(self, number: int) -> int:
         """The ends of the subjects of a rule."""
