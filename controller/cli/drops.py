@@ -31,7 +31,7 @@ def drops(server: str, output: str, follow: bool, pod: str | None, since: int | 
     \b
     Causes:
       policy   the policies that isolate a pod, or a rule that denies
-      forged   not sent from an address of the pod's own
+      forged   not sent from an address of the pod's own (sent), or by another port from the pod's address (address)
       invalid  conntrack refuses it: checksum, mid-stream or sequence
       nobody   nobody has the destination
       limit    more new connections or fragments than a pod may have

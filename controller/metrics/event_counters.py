@@ -12,6 +12,7 @@ from controller.metrics.packet_counters import (
     AllowedLabels,
     CounterSample,
     DeniedLabels,
+    ForgedLabels,
     InvalidLabels,
     LimitedLabels,
     PacketLabels,
@@ -34,13 +35,20 @@ from controller.reconcile.reconciler import Reconciler
 from controller.status.details import STAGED_KINDS, isolating_policies
 from flows.bridge.claim_contest import BridgeName
 from flows.cluster.model import Direction
+from flows.pipeline import priorities, tables
 from flows.pipeline.cookies import CookieKind, read_cookie
 from flows.pipeline.pod_limits import METERED, Limit, read_meter
 from flows.policy.rule import STAGED
 from flows.policy.tracked_sets import TrackedRule
+from flows.wire.values import KEY_PREFIX, FlowKey
 
 MAX_POLICIES_IN_LABEL = 3  # in a label
 _INVALID = {CookieKind.INVALID: InvalidReason.CONNECTION, CookieKind.BROKEN: InvalidReason.BROKEN}
+_FORGED = {
+    (tables.CLASSIFY.number, priorities.CLASSIFY_OTHER_OF_POD): "sent",
+    (tables.CLASSIFY.number, priorities.CLASSIFY_AUDITED): "sent",
+    (tables.CLASSIFY.number, priorities.CLASSIFY_SPOOFED): "address",
+}
 
 
 class EventCounters:
@@ -121,6 +129,8 @@ class EventCounters:
                 counts = (StagedLabels(*pods[number], *STAGED_KINDS[kind]),)
             elif kind in _INVALID and number in pods and counters.packets:  # most pods send none
                 counts = (InvalidLabels(*pods[number], _INVALID[kind].value),)
+            elif kind is CookieKind.PORT and number in pods and counters.packets and (forged := _forged(key)):
+                counts = (ForgedLabels(*pods[number], forged),)
             elif kind is CookieKind.RULE and number in parts:
                 # Equal rules of several policies share the flow, and each counts all its packets.
                 counts = _rule_labels(reconciler, parts[number])
@@ -133,6 +143,11 @@ class EventCounters:
                 limited = (LimitedLabels(*pods[ofport], limit.word),)
                 samples[number] = CounterSample(limited, dropped.packets, dropped.duration, number)
         self.metrics.packets.observe(reconciler.world.bridges[name].node, name[1], samples)
+
+
+def _forged(key: FlowKey) -> str:
+    """How packets that meet a flow of a port are forged; "" for a flow that drops no forged ones."""
+    return _FORGED.get(KEY_PREFIX.unpack_from(key), "")
 
 
 def _rule_labels(reconciler: Reconciler, part: TrackedRule) -> tuple[PacketLabels, ...]:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from controller.metrics.packet_counters import (
     DeniedLabels,
+    ForgedLabels,
     InvalidLabels,
     LimitedLabels,
     PacketLabels,
@@ -167,7 +168,7 @@ def _reason(reconciler: Reconciler, name: BridgeName, away: Mapping[BridgeName, 
 
 def _exists(cluster: Cluster, counts: PacketLabels) -> bool:
     """Whether the pod, or the policy with this rule, still exists."""
-    if isinstance(counts, DeniedLabels | LimitedLabels | InvalidLabels | StagedLabels):
+    if isinstance(counts, DeniedLabels | LimitedLabels | InvalidLabels | ForgedLabels | StagedLabels):
         return Key(counts.namespace, counts.pod) in cluster.pods
     if isinstance(counts, TierLabels):
         of_cluster = cluster.cluster_policies.get(Key("", counts.policy))

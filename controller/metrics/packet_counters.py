@@ -26,6 +26,7 @@ from controller.metrics.labelled import labelled, remove_labelled
 from controller.metrics.series import (
     ALLOWED_PACKETS,
     DENIED_PACKETS,
+    FORGED_PACKETS,
     INVALID_PACKETS,
     LIMITED_PACKETS,
     STAGED_PACKETS,
@@ -88,7 +89,16 @@ class InvalidLabels(NamedTuple):
     reason: str
 
 
-PacketLabels = DeniedLabels | AllowedLabels | StagedLabels | TierLabels | LimitedLabels | InvalidLabels
+class ForgedLabels(NamedTuple):
+    """Labels of a flow that drops what is not from an address of the sender's own; `kind` is "sent" where the pod sent
+    it, "address" where another port sent it from the pod's address."""
+
+    namespace: str
+    pod: str
+    kind: str
+
+
+PacketLabels = DeniedLabels | AllowedLabels | StagedLabels | TierLabels | LimitedLabels | InvalidLabels | ForgedLabels
 _SERIES_OF: dict[type[PacketLabels], Series] = {
     DeniedLabels: DENIED_PACKETS,
     StagedLabels: STAGED_PACKETS,
@@ -96,6 +106,7 @@ _SERIES_OF: dict[type[PacketLabels], Series] = {
     TierLabels: TIER_PACKETS,
     LimitedLabels: LIMITED_PACKETS,
     InvalidLabels: INVALID_PACKETS,
+    ForgedLabels: FORGED_PACKETS,
 }
 
 

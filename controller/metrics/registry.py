@@ -42,6 +42,7 @@ from controller.metrics.series import (
     FLOW_MOD_CHANGES,
     FLOW_MODS,
     FOREIGN_FLOWS,
+    FORGED_PACKETS,
     INVALID_PACKETS,
     LEASE_AGE,
     LIMITED_PACKETS,
@@ -235,7 +236,12 @@ class Metrics:
 
     def dropped(self) -> list[tuple[str, dict[str, str], float]]:
         """Packets of pods that were dropped: the cause, the labels of the series, and how many."""
-        causes = {"policy": DENIED_PACKETS, "invalid": INVALID_PACKETS, "limit": LIMITED_PACKETS}
+        causes = {
+            "policy": DENIED_PACKETS,
+            "forged": FORGED_PACKETS,
+            "invalid": INVALID_PACKETS,
+            "limit": LIMITED_PACKETS,
+        }
         return [
             (cause, sample.labels, sample.value)
             for cause, series in causes.items()

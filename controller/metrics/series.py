@@ -179,6 +179,13 @@ INVALID_PACKETS = Series(
     "do not fit their connection in conntrack.",
     ("namespace", "pod", "reason"),
 )
+FORGED_PACKETS = Series(
+    "headgate_forged_packets",
+    Counter,
+    "Packets that were dropped before policy, by kind. sent: the pod sent them, and not from an address of its own, or "
+    "neither IP nor ARP. address: another port sent them from the pod's address. Those of an audited pod all are sent.",
+    ("namespace", "pod", "kind"),
+)
 
 DNS_PACKETS = Series(
     "headgate_dns_packets",
@@ -236,7 +243,7 @@ DECLARED_SERIES = (
     SWITCH_CONNECTED, SWITCH_AWAY, NODE_READY, AUDIT_EVENTS,
     AUDIT_UNREPORTED,
     DENIED_PACKETS, ALLOWED_PACKETS, TIER_PACKETS, STAGED_PACKETS, LIMITED_PACKETS,
-    INVALID_PACKETS, DNS_PACKETS, DNS_WAITING, DNS_LEARNED, DNS_REFUSED,
+    INVALID_PACKETS, FORGED_PACKETS, DNS_PACKETS, DNS_WAITING, DNS_LEARNED, DNS_REFUSED,
     SWITCH_PRIMARY, REPLICA_MEMBERS, REPLICAS_ALIVE, REPLICA_EPOCH, LEASE_AGE, SWITCHES_OWNED, TAKEOVERS_WAITING,
     TAKEOVER_TIME, ROLES_LOST,
 )  # fmt: skip

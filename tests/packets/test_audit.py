@@ -145,6 +145,17 @@ def test_a_policys_annotation_audits_what_it_isolates(lab: Lab) -> None:
     assert {one["direction"] for one in events(lab, after)} == {"egress"}
 
 
+def test_forged_packets_of_pods_that_nobody_audits_are_counted(lab: Lab) -> None:
+    put(lab, A, [encode(replace(packet(lab, A, NEIGHBOR), source=number(lab.endpoints[C].addresses[4])))])
+
+    def counted() -> bool:
+        denied(lab, C)  # has the switch dump its flows
+        totals = lab.product.get("/drops")["totals"]
+        return any((one["pod"], one["cause"], one["detail"]) == (C, "forged", "address") for one in totals)
+
+    until(counted, "the packet from an address that is not the sender's")
+
+
 def test_every_other_kind_of_drop_has_its_cause(lab: Lab) -> None:
     audit_namespace(lab, "denied")
     try:
