@@ -15,7 +15,14 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from controller.base.hub import offload
-from controller.metrics.packet_counters import AllowedLabels, CounterSample, DeniedLabels, PacketCounters, PacketLabels
+from controller.metrics.packet_counters import (
+    AllowedLabels,
+    CounterSample,
+    DeniedLabels,
+    PacketCounters,
+    PacketLabels,
+    TierLabels,
+)
 from controller.reconcile.reconciler import Reconciler
 from controller.runtime.flow_dumps import FlowDumps
 from controller.runtime.locked_reconciler import LockedReconciler
@@ -35,6 +42,7 @@ MAX_RATES = 200  # rules, and pods, that are told: the busiest
 MAX_PEERS_READ = 2000  # addresses of a rule that are looked up
 
 Totals = dict[PacketLabels, int]
+_RuleLabels = AllowedLabels | TierLabels
 
 
 @dataclass(slots=True)
@@ -132,16 +140,22 @@ class RateMeter:
     # -- rates -------------------------------------------------------------------------------------------------------
 
     def _rule_rates(self, readings: Iterable[_Reading]) -> tuple[RuleRate, ...]:
-        rates, totals = _added(readings, AllowedLabels)
+        rates: dict[_RuleLabels, float] = {}
+        totals: dict[_RuleLabels, int] = {}
+        for reading in readings:
+            for labels, rate in reading.rates.items():
+                if isinstance(labels, AllowedLabels | TierLabels):
+                    rates[labels] = rates.get(labels, 0.0) + rate
+                    totals[labels] = totals.get(labels, 0) + reading.totals[labels]
         busiest = sorted(rates, key=lambda one: -rates[one])[:MAX_RATES]
         ends = self._reconciler.read(lambda reconciler, _: [_ends(reconciler, one) for one in busiest])
         return tuple(
-            RuleRate(f"{one[0]}/{one[1]}", one[2], int(one[3]), rates[one], totals[one], *found)
+            RuleRate(str(_policy_of(one)), one.direction, one.rule, rates[one], totals[one], *found, *_tier_of(one))
             for one, found in zip(busiest, ends, strict=True)
         )
 
     def _denied_rates(self, readings: Iterable[_Reading]) -> tuple[DeniedRate, ...]:
-        rates, totals = _added(readings, DeniedLabels)
+        rates, totals = _denied(readings)
         busiest = sorted(rates, key=lambda one: -rates[one])[:MAX_RATES]
         keys = [Key(one[0], one[1]) for one in busiest]
         workloads = self._reconciler.read(lambda reconciler, _: [_workload(reconciler, key) for key in keys])
@@ -170,7 +184,7 @@ def _summed(
     totals: Totals = {}
     for sample in samples.values():
         for labels in sample.counts:
-            if isinstance(labels, AllowedLabels | DeniedLabels):
+            if isinstance(labels, AllowedLabels | TierLabels | DeniedLabels):
                 totals[labels] = totals.get(labels, 0) + sample.packets
     return tables, totals
 
@@ -187,19 +201,26 @@ def _compared(old: _Reading | None, new: _Reading) -> _Reading:
     return new
 
 
-def _added(
-    readings: Iterable[_Reading], kind: type[AllowedLabels] | type[DeniedLabels]
-) -> tuple[dict[tuple[str, ...], float], dict[tuple[str, ...], int]]:
-    """Rates that are not 0, and the totals of those, over all bridges; of denied packets whoever isolates the pod."""
+def _denied(readings: Iterable[_Reading]) -> tuple[dict[tuple[str, ...], float], dict[tuple[str, ...], int]]:
+    """Rates of denied packets that are not 0, and the totals of those, over all bridges, whoever isolates the pod."""
     rates: dict[tuple[str, ...], float] = {}
     totals: dict[tuple[str, ...], int] = {}
     for reading in readings:
         for labels, rate in reading.rates.items():
-            if isinstance(labels, kind):
-                place = tuple(map(str, labels[:3] if isinstance(labels, DeniedLabels) else labels))
+            if isinstance(labels, DeniedLabels):
+                place = labels[:3]
                 rates[place] = rates.get(place, 0.0) + rate
                 totals[place] = totals.get(place, 0) + reading.totals[labels]
     return rates, totals
+
+
+def _policy_of(labels: _RuleLabels) -> Key:
+    return Key("", labels.policy) if isinstance(labels, TierLabels) else Key(labels.namespace, labels.policy)
+
+
+def _tier_of(labels: _RuleLabels) -> tuple[str, str]:
+    """Tier and action of a ClusterNetworkPolicy's rule."""
+    return (labels.tier, labels.action) if isinstance(labels, TierLabels) else ("", "")
 
 
 def _node_rates(name: BridgeName, one: _Reading) -> NodeRates:
@@ -211,10 +232,9 @@ def _node_rates(name: BridgeName, one: _Reading) -> NodeRates:
     return NodeRates(one.node, name[1], time.monotonic() - one.at, tables)
 
 
-def _ends(reconciler: Reconciler, labels: tuple[str, ...]) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
+def _ends(reconciler: Reconciler, labels: _RuleLabels) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
     """The workloads of a rule's sources and destinations; None where the rule does not restrict its peers."""
-    key = Key(labels[0], labels[1])
-    direction, number = Direction(labels[2]), int(labels[3])
+    key, direction, number = _policy_of(labels), Direction(labels.direction), labels.rule
     subjects = _some(map(_named, reconciler.world.subjects_of_policy(key)))
     peers: tuple[str, ...] | None = ()
     for part in reconciler.world.rules_of_policy(key):

@@ -78,7 +78,7 @@ class Rate:
 @dataclass(frozen=True, slots=True)
 class RuleRate:
     """A rule that counts: its packets, and the workloads of its two ends (at most MAX_FOUND; None: it does not
-    restrict)."""
+    restrict). Of a ClusterNetworkPolicy it has a tier and an action."""
 
     policy: str
     direction: str
@@ -87,6 +87,8 @@ class RuleRate:
     packets: int
     sources: tuple[str, ...] | None = None
     destinations: tuple[str, ...] | None = None
+    tier: str = ""
+    action: str = ""
 
 
 @dataclass(frozen=True, slots=True)

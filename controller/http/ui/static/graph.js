@@ -187,7 +187,7 @@ export async function graphView({focus = '', namespace = ''}, {signal, on}) {
   function drawLive() {
     const {rates} = store;
     const lines = [], lost = new Map();
-    for (const rule of rates?.rules || []) {
+    for (const rule of (rates?.rules || []).filter(one => one.action !== 'Deny')) {
       const width = 1 + Math.min(5, Math.log10(1 + rule.rate));
       for (const from of rule.sources || []) for (const to of rule.destinations || []) {
         if (lines.length < MAX_EDGES && places.has(from) && places.has(to)) {

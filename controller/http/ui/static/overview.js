@@ -41,12 +41,12 @@ export function deniedTable(denied) {
     denied.slice(0, 20).map(one => [pod(one.pod), one.direction, rate(one.rate), count(one.packets)]));
 }
 
-export function rulesTable(rules) {
+export function rulesTable(rules, title = 'Rules that let packets pass now') {
   if (!rules.length) return empty('No rule counts at this moment.');
   const ends = names => (names === null ? 'anyone' : h('span', {}, names.slice(0, 3).map((name, n) => [n > 0 && h('br'), h('span', {class: 'name'}, name.replace(/\[\w+\]$/, ''))]),
     names.length > 3 && h('span', {class: 'dim'}, ` and ${names.length - 3} more`)));
-  return table('Rules that let packets pass now', [['Rule'], ['From'], ['To'], ['Now', 'number']],
-    rules.slice(0, 20).map(one => [h('span', {class: 'name'}, policy(one.policy), ` ${one.direction}[${one.rule}]`), ends(one.sources), ends(one.destinations), rate(one.rate)]));
+  return table(title, [['Rule'], ['From'], ['To'], ['Now', 'number']],
+    rules.slice(0, 20).map(one => [h('span', {class: 'name'}, policy(one.policy), ` ${one.direction}[${one.rule}]${one.action && ` ${one.tier}: ${one.action}`}`), ends(one.sources), ends(one.destinations), rate(one.rate)]));
 }
 
 function switches() {
@@ -66,8 +66,9 @@ export function overview(_, {on}) {
   };
   const drawRates = () => {
     const {rates} = store;
-    parts.denied.replaceChildren(counting(rates) || deniedTable(rates.denied));
-    parts.rules.replaceChildren(counting(rates) || rulesTable(rates.rules));
+    const denies = (rates?.rules || []).filter(one => one.action === 'Deny');
+    parts.denied.replaceChildren(counting(rates) || deniedTable(rates.denied), denies.length ? rulesTable(denies, 'Rules of tiers that deny packets now') : '');
+    parts.rules.replaceChildren(counting(rates) || rulesTable(rates.rules.filter(one => one.action !== 'Deny')));
   };
   drawState();
   drawRates();
