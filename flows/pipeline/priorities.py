@@ -164,6 +164,7 @@ STATE_SCTP_REPLY = _declare("state", 180, "userspace datapath: original by connt
 STATE_MIDSTREAM = _declare("state", 150, "new by conntrack, but no SYN: TCP in midstream")
 STATE_TRACKED = _declare("state", 110, "everything else that is tracked")
 
+MIDSTREAM_RESET = _declare("midstream", 110, "a client's reset of a connection that conntrack does not know: dropped")
 MIDSTREAM_FROM_CLIENT = _declare("midstream", 100, "from an ephemeral port to another: it opens")
 MIDSTREAM_FRAGMENT = _declare("midstream", 90, "a fragment, whose ends cannot be swapped: dropped")
 MIDSTREAM_TO_CLIENT = _declare("midstream", 80, "to an ephemeral port from another: a reply")

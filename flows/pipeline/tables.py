@@ -124,10 +124,11 @@ MIDSTREAM = Table(
     "midstream",
     "TCP that conntrack calls new although it has no SYN. The ports tell which end opened the connection; where they "
     "do not, both interpretations must be allowed.",
-    names(oxm.ETH_TYPE, oxm.CT_STATE, oxm.CT_NW_PROTO, oxm.CT_TP_SRC, oxm.CT_TP_DST, oxm.IP_FRAG, oxm.IP_PROTO),
+    names(oxm.ETH_TYPE, oxm.CT_STATE, oxm.CT_NW_PROTO, oxm.CT_TP_SRC, oxm.CT_TP_DST, oxm.IP_FRAG, oxm.IP_PROTO,
+          oxm.TCP_FLAGS),
     ("direction",),
     "drop",
-)
+)  # fmt: skip
 RELATED = Table(
     43,
     "related",

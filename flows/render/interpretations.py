@@ -55,6 +55,7 @@ from flows.render.terms import (
     IS_INVALID_AND_TRACKED,
     IS_IPV4,
     IS_NO_FRAGMENT,
+    IS_RESET,
     IS_SCTP,
     IS_SYN_WITHOUT_ACK,
     IS_TCP,
@@ -122,6 +123,12 @@ def render_midstream(flows: FlowSet) -> None:
         ends = masked(oxm.CT_TP_SRC, source, EPHEMERAL_PORT_BIT), masked(oxm.CT_TP_DST, target, EPHEMERAL_PORT_BIT)
         return [new, exactly(oxm.CT_NW_PROTO, oxm.IP_PROTO_TCP), *ends]
 
+    # As the kernel's conntrack has it, but of clients only: the node refuses with resets of servers. A server that
+    # sends to a client of a Service whose switch forgot the translation gets no reset, and goes on once the client
+    # sends.
+    for family in IP_FAMILIES:
+        reset = [*ports(EPHEMERAL_PORT_BIT, 0), family, IS_TCP, IS_RESET]
+        flows.add(table, priorities.MIDSTREAM_RESET, reset)
     flows.add(table, priorities.MIDSTREAM_FROM_CLIENT, ports(EPHEMERAL_PORT_BIT, 0), goto=tables.DIRECTION)
     for family in IP_FAMILIES:
         # The ends of a fragment cannot be swapped: a later fragment has no ports.

@@ -20,6 +20,7 @@ IS_TCP = exactly(oxm.IP_PROTO, oxm.IP_PROTO_TCP)
 IS_UDP = exactly(oxm.IP_PROTO, oxm.IP_PROTO_UDP)
 IS_SCTP = exactly(oxm.IP_PROTO, oxm.IP_PROTO_SCTP)
 IS_SYN_WITHOUT_ACK = masked(oxm.TCP_FLAGS, oxm.TcpFlags.SYN, oxm.TcpFlags.SYN | oxm.TcpFlags.ACK)
+IS_RESET = masked(oxm.TCP_FLAGS, oxm.TcpFlags.RST, oxm.TcpFlags.RST)
 HAS_NO_SYN = masked(oxm.TCP_FLAGS, 0, oxm.TcpFlags.SYN)
 
 IS_FRAGMENT = masked(oxm.IP_FRAG, oxm.Fragment.ANY, oxm.Fragment.ANY)

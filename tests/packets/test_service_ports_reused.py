@@ -1,7 +1,8 @@
 """A client that uses a port again: a connection through a Service with the addresses and ports of an earlier one.
 
 The switch recorded the earlier one with its endpoint. When both ends are through with it, the next one is a new
-connection: it works, and is given an endpoint that there is. Real packets and sockets, on the userspace datapath.
+connection: it works, and is given an endpoint that there is. And a connection that the switch forgot, as in a restart.
+Real packets and sockets, on the userspace datapath.
 """
 
 from __future__ import annotations
@@ -171,3 +172,30 @@ def test_a_port_connects_both_directly_and_through_a_service(
                 accepted.settimeout(5)
                 talk(here, accepted)
                 end_with_fin(here, accepted)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("first", ["client", "server"])
+@pytest.mark.parametrize("name", ENDPOINTS)
+def test_a_connection_outlives_its_entry(net: Overlay, name: str, first: str, family: int) -> None:
+    """What the server sends comes untranslated until the client sends; a reset in answer would end the connection."""
+    client, server = pod(net, "x/a").netns, pod(net, name)
+    serve(net, family, name)
+    with closing(listen(server.netns, family, server.addresses[family], 8080, socket.SOCK_STREAM)) as listening:
+        listening.settimeout(5)
+        here = connect(client, family, 30000 + next(CLIENT_PORTS))  # a client port (docs/semantics.md)
+        there, _ = listening.accept()
+        with closing(here), closing(there):
+            there.settimeout(20)
+            here.settimeout(20)
+            talk(here, there)
+            for node in net.nodes.values():
+                node.ovs.appctl("dpctl/flush-conntrack")
+            if first == "server":
+                there.sendall(b"p")
+                time.sleep(0.5)
+            here.sendall(b"x")
+            assert there.recv(1) == b"x"
+            if first == "server":
+                assert here.recv(1) == b"p"
+            talk(here, there)
