@@ -39,6 +39,9 @@ CATALOG: dict[str, Measure] = {
     "node": Measure("bench.plan_cost", "measure_node", (), "desired flows of one node in world A"),
     "changes": Measure("bench.plan_cost", "measure_changes", (), "one object changes in world A with 500 bridges"),
     "tiers": Measure("bench.tiers_cost", "measure_tiers", (), "1,000 ClusterNetworkPolicies of 25 rules, 10,000 pods"),
+    "tiered-world": Measure(
+        "bench.tiered_world_cost", "measure_tiered_world", (), "world A with 50 Admin policies on all pods: ratios"
+    ),
     "wide": Measure("bench.wide_cost", "measure_wide", (), "one pod that 1,000 policies for all namespaces contain"),
     "collisions": Measure("bench.wide_cost", "measure_collisions", (), "rules whose numbers collide, among 10,000"),
     "services": Measure("bench.service_cost", "measure_services", (), "10,000 Services of 10 endpoints on a switch"),

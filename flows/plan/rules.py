@@ -38,7 +38,16 @@ from flows.policy import flow_limits
 from flows.policy.rule import STAGED, Level
 from flows.policy.service_ranges import ServiceRanges
 from flows.policy.tracked_sets import NetSet, PodSet, TrackedRule, tracked_rules_on
-from flows.render.rules import STAGED_STAGES, STAGES, TIER_STAGES, AnyStage, TierStage, allows, service_terms
+from flows.render.rules import (
+    STAGED_STAGES,
+    STAGES,
+    TIER_STAGES,
+    AnyStage,
+    TierStage,
+    allows,
+    everyone_terms,
+    service_terms,
+)
 from flows.wire.values import Body, FlowKey
 
 PeersWatcher = Callable[[NetSet, bool], None]
@@ -258,8 +267,9 @@ class BridgeRules:
         return self.staged_left_out if rule.level == STAGED else self.tiers_left_out
 
     def _sets(self, rule: TrackedRule) -> list[Sized]:
-        """The subjects and peers of a rule of a tier, with how many elements they have here."""
-        found: list[Sized] = [(rule.subjects, len(self._ports[rule.subjects]))]
+        """The sets of a rule of a tier whose elements have a flow each, with how many there are here."""
+        everyone = rule.level is not None and rule.level.everyone
+        found: list[Sized] = [] if everyone else [(rule.subjects, len(self._ports[rule.subjects]))]
         return found if rule.peers is None else [*found, (rule.peers, len(rule.peers.members))]
 
     def _add_flows(self, rule: TrackedRule) -> None:
@@ -314,7 +324,7 @@ class BridgeRules:
 
     def _dimensions(self, rule: TrackedRule) -> list[tuple[ElementSet, Collection[Element]]]:
         """Subjects, then peers and services where the rule restricts them, in the order of `render_rules`."""
-        found: list[tuple[ElementSet, Collection[Element]]] = [(rule.subjects, self._ports[rule.subjects])]
+        found: list[tuple[ElementSet, Collection[Element]]] = [self._subjects(rule)]
         if rule.peers is not None:
             found.append((rule.peers, rule.peers.members))
         if rule.services is not None:
@@ -323,6 +333,12 @@ class BridgeRules:
         elif rule.peers is None:
             found.append((_ANYTHING, _ANYTHING))  # a conjunction has at least two dimensions
         return found
+
+    def _subjects(self, rule: TrackedRule) -> tuple[ElementSet, Collection[Element]]:
+        if rule.level is not None and rule.level.everyone:
+            everyone = _everyone(rule.level.tier, rule.direction)
+            return everyone, everyone
+        return rule.subjects, self._ports[rule.subjects]
 
     # -- flows -------------------------------------------------------------------------------------------------------
 
@@ -396,6 +412,13 @@ def _stage(direction: Direction, level: Level) -> AnyStage:
         return next(one for one in STAGED_STAGES if one.direction is direction)
     of_tier = next(one for one in TIER_STAGES if (one.tier, one.direction) == (level.tier, direction))
     return of_tier._replace(order=level.order)
+
+
+@lru_cache
+def _everyone(tier: Tier, direction: Direction) -> frozenset[Element]:
+    """The one element that stands for all subjects of a tier."""
+    (stage,) = [one for one in TIER_STAGES if (one.tier, one.direction) == (tier, direction)]
+    return frozenset({match(*(everyone_terms(stage) or ()))})
 
 
 @lru_cache(maxsize=65536)

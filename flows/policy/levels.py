@@ -32,7 +32,9 @@ from flows.cluster.model import (
     Peer,
     Rule,
     Selector,
+    Subject,
 )
+from flows.policy.named_ports import named_ports
 from flows.policy.rule import Level, RuleKey, RuleRef
 from flows.policy.tied_subjects import MAX_NAMED, TiedSubjects
 
@@ -40,6 +42,7 @@ SLOTS = 64
 LAST_SLOT = SLOTS - 1
 MAX_TIED_POLICIES = 1024  # of one tier and priority: so the rules of an order fit into one flow
 _DENY_ALL = Rule()
+_EVERYONE = Subject()
 _FULL = "has no place left: too many alternating rules of this priority; what follows is denied"
 
 
@@ -114,7 +117,10 @@ def _place(
                 continue
             slot, item = LAST_SLOT, _Item(item.number, 0, Action.DENY, _DENY_ALL, doubt=item.doubt)
         own[item.action] = max(own[item.action], slot)
-        level = Level(policy.tier, policy.priority * SLOTS + slot, item.action, item.nodes, item.doubt, item.names)
+        # A port's name at ingress is resolved in the subject: then the rule stands for several, for some pods each.
+        everyone = subject == _EVERYONE and not (direction is Direction.INGRESS and named_ports(item.rule.ports))
+        order = policy.priority * SLOTS + slot
+        level = Level(policy.tier, order, item.action, item.nodes, item.doubt, item.names, everyone)
         key = RuleKey(direction, subject.namespaces, subject.pods, item.rule, level)
         rules.append((key, RuleRef(policy.key, direction, item.number, item.doubt)))
     return tuple(rules), own, error

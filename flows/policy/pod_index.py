@@ -36,6 +36,7 @@ from flows.cluster.model import (
 from flows.cluster.net import Net
 from flows.cluster.selectors import matches, requirement_holds
 from flows.policy.groups import Group, NamespacePods, NamespaceScope, PortName, narrowest_term
+from flows.policy.selected_namespaces import SelectedNamespaces
 from flows.policy.tracked_sets import ChangeLog, NetSet
 
 _NO_PODS: frozenset[int] = frozenset()
@@ -62,8 +63,7 @@ class PodIndex:
         self._namespaces: dict[str, NamespacePods] = {}
         self._labels: dict[str, Labels] = {}
         self._namespace_scopes: dict[str, NamespaceScope] = {}
-        self._selector_scopes: dict[Selector, NamespaceScope] = {}
-        self._scopes_with: dict[str, dict[NamespaceScope, None]] = {}
+        self._selected = SelectedNamespaces()
         self._by_port: dict[PortName, set[int]] = {}
         if cluster is not None:
             self.load(cluster)
@@ -106,7 +106,7 @@ class PodIndex:
 
     def find_group(self, where: str | Selector, selector: Selector) -> Group | None:
         """The group of `selector` if it is held, else None. Parameters as in `group`; the caller does not hold it."""
-        scope = self._namespace_scopes.get(where) if isinstance(where, str) else self._selector_scopes.get(where)
+        scope = self._namespace_scopes.get(where) if isinstance(where, str) else self._selected.scopes.get(where)
         return scope.groups.get(selector) if scope is not None else None
 
     def group(self, where: str | Selector, selector: Selector) -> Group:
@@ -117,7 +117,7 @@ class PodIndex:
             if scope is None:
                 scope = self._namespace_scopes[where] = NamespaceScope(where, {where})
         else:
-            scope = self._selector_scope(where)
+            scope = self._selected.scope(where)
         found = scope.groups.get(selector)
         if found is None:
             term = narrowest_term(selector)
@@ -138,10 +138,8 @@ class PodIndex:
             return
         if isinstance(scope.where, str):
             del self._namespace_scopes[scope.where]
-            return
-        del self._selector_scopes[scope.where]
-        for name in scope.names:
-            self._drop_scope(scope, name)
+        else:
+            self._selected.forget(scope.where)
 
     def with_port(self, names: Iterable[PortSpec]) -> AbstractSet[int]:
         """The pods with a container port of one of these names and its protocol. Not to be changed."""
@@ -189,19 +187,10 @@ class PodIndex:
 
     def _scopes(self, namespace: str) -> list[NamespaceScope]:
         own = self._namespace_scopes.get(namespace)
-        others = self._scopes_with.get(namespace)
+        others = self._selected.containing(namespace)
         if others:
             return [own, *others] if own is not None else [*others]
         return [own] if own is not None else []
-
-    def _selector_scope(self, selector: Selector) -> NamespaceScope:
-        scope = self._selector_scopes.get(selector)
-        if scope is None:
-            names = {name for name in self._namespaces if matches(selector, self._labels_of(name))}
-            scope = self._selector_scopes[selector] = NamespaceScope(selector, names)
-            for name in names:
-                self._scopes_with.setdefault(name, {})[scope] = None
-        return scope
 
     def _labels_of(self, namespace: str) -> Labels:
         return self._labels.get(namespace) or {NAMESPACE_NAME_LABEL: namespace}
@@ -239,41 +228,25 @@ class PodIndex:
             if name not in self._namespaces:
                 self._add_namespace(name)
                 return
-        for selector, scope in self._selector_scopes.items():
-            if (name in scope.names) != matches(selector, self._labels_of(name)):
-                self._toggle_namespace(scope, name)
+        for scope in self._selected.put(name, self._labels_of(name)):
+            self._toggle_namespace(scope, name)
         self._forget_if_unused(name)
 
     def _add_namespace(self, name: str) -> NamespacePods:
         postings = self._namespaces[name] = NamespacePods()
-        for selector, scope in self._selector_scopes.items():
-            if matches(selector, self._labels_of(name)):
-                scope.names.add(name)
-                self._scopes_with.setdefault(name, {})[scope] = None
+        for scope in self._selected.put(name, self._labels_of(name)):
+            self._selected.toggle(scope, name)
         return postings
-
-    def _drop_scope(self, scope: NamespaceScope, name: str) -> None:
-        scopes = self._scopes_with[name]
-        del scopes[scope]
-        if not scopes:
-            del self._scopes_with[name]
 
     def _forget_if_unused(self, name: str) -> None:
         """Forget a namespace without an object and without pods."""
         if name not in self._labels and not self._namespaces[name].pods:
             del self._namespaces[name]
-            for scope in self._scopes_with.pop(name, ()):
-                scope.names.discard(name)
+            self._selected.remove(name)
 
     def _toggle_namespace(self, scope: NamespaceScope, name: str) -> None:
         """Add a namespace to a scope or remove it, and its pods to or from the scope's groups."""
-        entering = name not in scope.names
-        if entering:
-            scope.names.add(name)
-            self._scopes_with.setdefault(name, {})[scope] = None
-        else:
-            scope.names.discard(name)
-            self._drop_scope(scope, name)
+        entering = self._selected.toggle(scope, name)
         for group in scope.groups.values():
             pods = list(self._search(name, group.selector, narrowest_term(group.selector)))
             for n in pods:

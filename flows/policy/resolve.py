@@ -195,8 +195,8 @@ def rule_identity(key: RuleKey, services: ServiceRanges | None) -> bytes:
     """
     direction, namespace, subjects, rule, level = key
     if level is not None:
-        # As before there were names, where there is none.
-        text = _json(key if level.names else (direction, namespace, subjects, rule, level[:5]))
+        # As before there were names, where there is none. What follows them says nothing that the rest does not.
+        text = _json((direction, namespace, subjects, rule, level[: 6 if level.names else 5]))
         return f"[{text}, {'null' if services is None else _json(services)}]".encode()
     before, after = _around_namespace(direction, subjects, rule)
     home = encode_basestring_ascii(namespace) if isinstance(namespace, str) else _json(namespace)

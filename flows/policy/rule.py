@@ -41,7 +41,8 @@ class Level(NamedTuple):
 
     `nodes` are peers beside those of the rule: nodes that a selector matches. `doubt`: the rule's peers are only the
     addresses that several pods claim, at least one of which is a peer. `names` are peers too: patterns of domain names,
-    which stand for the addresses that each subject learned for them.
+    which stand for the addresses that each subject learned for them. `everyone`: the subjects are all pods there can
+    be, so flows need not name them.
     """
 
     tier: Tier
@@ -50,6 +51,7 @@ class Level(NamedTuple):
     nodes: tuple[Selector, ...] = ()
     doubt: bool = False
     names: tuple[str, ...] = ()
+    everyone: bool = False
 
 
 # The level of the rules of NetworkPolicies as they are once staged ones are promoted. They decide nothing.

@@ -18,7 +18,7 @@ from __future__ import annotations
 from flows.cluster.model import Tier
 from flows.openflow import match_fields as oxm
 from flows.openflow.actions import Action, Move
-from flows.openflow.match import Term, in_range, masked
+from flows.openflow.match import Term, in_range
 from flows.openflow.register_bits import Range
 from flows.pipeline import priorities, tables
 from flows.pipeline.registers import (
@@ -35,7 +35,7 @@ from flows.pipeline.registers import (
 )
 from flows.render.flow_set import FlowSet
 from flows.render.interpretations import OPENING, REPLYING, interpreted
-from flows.render.rules import TIER_STAGES
+from flows.render.rules import TIER_STAGES, tier_term
 from flows.render.same_port import look_up_same_port
 from flows.render.terms import IP_FAMILIES, IS_FRAGMENT, IS_SCTP, ct_state_term
 
@@ -61,11 +61,6 @@ def render_tiers(flows: FlowSet, userspace: bool, closed: bool = False) -> None:
     ):
         look_up_same_port(flows, table, priorities.REFUSED_SAME_PORT, default)
         flows.add(table, priorities.MISS, (), goto=default)
-
-
-def tier_term(place: Range, bit: TierBit, value: int) -> Term:
-    """The bit of a tier in a range of tiers is set (1) or not (0)."""
-    return masked(place.register, place.place(bit if value else 0), place.place(bit))
 
 
 def _direct(flows: FlowSet) -> None:

@@ -18,7 +18,7 @@ from flows.plan.tier_weights import TierWeights
 from flows.plan.world import World
 from flows.policy import flow_limits
 from flows.render import rules
-from flows.wire.values import KEY_PREFIX
+from flows.wire.values import KEY_PREFIX, FlowKey
 from tests.helpers.cluster.model_objects import cluster_policy, cluster_rule, labels, tcp, with_cluster_policies
 from tests.helpers.controller.reconcile_driver import port
 
@@ -72,6 +72,21 @@ def test_a_bridge_without_selected_pods_has_the_flows_that_it_had() -> None:
     world.set_cluster(BARE)
     world.update_plans()
     assert plan_of(world).flows == before
+
+
+def test_rules_for_all_pods_name_none() -> None:
+    """Such a policy costs a bridge the same, however many pods it has."""
+    rule = cluster_rule(Action.DENY, tcp(80))
+    cluster = with_cluster_policies(BARE, cluster_policy("everywhere", Subject(), ingress=[rule], egress=[rule]))
+    world = planned(cluster)
+    both = tier_flows(plan_of(world))
+    world.set_bridge(BridgeState("db", "one", 1, "one", interfaces=(port("a", 1, str(A)),)))
+    world.update_plans()
+    assert tier_flows(plan_of(world)) == both
+
+
+def tier_flows(plan: BridgePlan) -> set[FlowKey]:
+    return {key for key in plan.flows if KEY_PREFIX.unpack_from(key)[0] in TIER_TABLES}
 
 
 def test_a_change_of_one_policy_changes_its_own_flows_alone() -> None:

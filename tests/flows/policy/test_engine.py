@@ -197,7 +197,7 @@ def test_after_any_changes_the_engine_equals_the_reference(
     assert not walk.rules
     assert not walk.engine._rules  # rules of deleted policies are released
     assert not walk.engine.nodes._groups
-    assert not walk.engine.index._selector_scopes
+    assert not walk.engine.index._selected.scopes
 
 
 def allow(name: str, *rules: Rule) -> Policy:
