@@ -96,7 +96,9 @@ class OpenFlowListener:
     def _accepted(self, connection: socket.socket, address: object) -> None:
         """Serve a connection that the socket has accepted, or close it if there are too many."""
         try:
-            accepted = self._limiter.accept(_host(address), lambda reason: self._evict(connection, address, reason))
+            accepted = self._limiter.accept_settled(
+                _host(address), lambda reason: self._evict(connection, address, reason)
+            )
         except TooManyConnections as error:
             connection.close()
             self._refused(error.kind)

@@ -362,7 +362,7 @@ class Ovsdb:
         """
         found: list[DatabaseConnection] = []
         try:
-            accepted = self._limiter.accept(host, lambda reason: self._evict(found, reason))
+            accepted = self._limiter.accept_settled(host, lambda reason: self._evict(found, reason))
         except TooManyConnections as error:
             sock.close()
             self._bounds.refused(error.kind)

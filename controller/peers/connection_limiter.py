@@ -12,6 +12,9 @@ arrival, the number of proven ones, and its faults. `accept` checks, in this ord
 3. too many unproven connections (of the address, of addresses without a proven connection so far, or of all): the
    oldest of them is evicted, unless it is younger than `min_unproven_age`; then the new one is refused.
 
+Listeners use `accept_settled`. Of hundreds of connections that wait, as when a fleet starts, those accepted first must
+have a chance to be proven before others are refused for them.
+
 Example, with `unproven_per_address=64`: a host opens 65 connections and sends nothing. The 65th evicts the first, once
 that is a second old. A switch at another address is accepted all the while.
 """
@@ -28,6 +31,8 @@ from typing import Literal
 
 from controller.peers.limits import ConnectionLimits
 
+# What those who came first get to be proven before another is refused, and how often is looked. Threads run meanwhile.
+PROVING_SECONDS, LOOK_SECONDS = 0.1, 0.001
 LimitKind = Literal["connections", "address", "pace", "unproven"]  # labels of headgate_peers_refused_total
 
 
@@ -49,11 +54,19 @@ def address_key(host: str) -> str:
 
 
 class TooManyConnections(Exception):
-    """A connection is not accepted. `kind` is the limit, for a metric's label; the message is for the operator."""
+    """A connection is not accepted. `kind` is the limit, for a metric's label; the message is for the operator. `crowd`
+    are the unproven connections for which it is not."""
 
-    def __init__(self, kind: LimitKind, message: str) -> None:
+    def __init__(self, kind: LimitKind, message: str, crowd: _Crowd | None = None) -> None:
         super().__init__(message)
         self.kind: LimitKind = kind
+        self.crowd = crowd
+
+
+class _Crowd(OrderedDict["AcceptedConnection", None]):
+    """Unproven connections in order of arrival. `settled`: none has come or been proven since others were refused."""
+
+    settled = False
 
 
 class AcceptedConnection:
@@ -71,7 +84,7 @@ class AcceptedConnection:
 
 @dataclass(slots=True)
 class _AddressRecord:
-    unproven: OrderedDict[AcceptedConnection, None] = field(default_factory=OrderedDict)
+    unproven: _Crowd = field(default_factory=_Crowd)
     proven: int = 0
     was_proven: bool = False  # the address has had a proven connection
     faults: int = 0
@@ -84,7 +97,8 @@ class _AddressRecord:
 
 
 class ConnectionLimiter:
-    """Counts a listener's connections. Every method may be called from any thread, and takes constant time."""
+    """Counts a listener's connections. Every method may be called from any thread, and takes constant time;
+    `accept_settled` waits besides."""
 
     def __init__(self, limits: ConnectionLimits | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._limits = limits or ConnectionLimits()
@@ -92,8 +106,26 @@ class ConnectionLimiter:
         self._lock = threading.Lock()
         self._addresses: OrderedDict[str, _AddressRecord] = OrderedDict()
         self._proven = 0
-        # Unproven connections in order of arrival; the key says whether their address was new.
-        self._unproven: dict[bool, OrderedDict[AcceptedConnection, None]] = {True: OrderedDict(), False: OrderedDict()}
+        # Unproven connections; the key says whether their address was new.
+        self._unproven: dict[bool, _Crowd] = {True: _Crowd(), False: _Crowd()}
+
+    def accept_settled(self, host: str, evict: Callable[[str], None]) -> AcceptedConnection:
+        """As `accept`; but those for whom the connection would be refused get PROVING_SECONDS to be proven.
+
+        A crowd of which none came or was proven since is not waited for again: so one who floods costs this once.
+        """
+        deadline: float | None = None
+        while True:
+            try:
+                return self.accept(host, evict)
+            except TooManyConnections as error:
+                now, crowd = self._clock(), error.crowd
+                if crowd is None or crowd.settled or (deadline is not None and now >= deadline):
+                    if crowd is not None:
+                        crowd.settled = True
+                    raise
+                deadline = now + PROVING_SECONDS if deadline is None else deadline
+            time.sleep(LOOK_SECONDS)
 
     def accept(self, host: str, evict: Callable[[str], None]) -> AcceptedConnection:
         """Count a new connection. `evict` ends it if a newer one replaces it. Raises TooManyConnections."""
@@ -103,8 +135,9 @@ class ConnectionLimiter:
             address = self._record(key)
             evicted = self._make_room(key, address, now)
             connection = AcceptedConnection(key, not address.was_proven, now, evict)
-            address.unproven[connection] = None
-            self._unproven[connection.new_address][connection] = None
+            for crowd in (address.unproven, self._unproven[connection.new_address]):
+                crowd[connection] = None
+                crowd.settled &= bool(evicted)
         for one in evicted:
             one.evict("it had not identified its switch, and a newer connection took its place")
         return connection
@@ -134,12 +167,10 @@ class ConnectionLimiter:
             self._remove_unproven(one)
         return evicted
 
-    def _oldest(
-        self, candidates: OrderedDict[AcceptedConnection, None], now: float, description: str
-    ) -> AcceptedConnection:
+    def _oldest(self, candidates: _Crowd, now: float, description: str) -> AcceptedConnection:
         oldest = next(iter(candidates))
         if now - oldest.accepted_at < self._limits.min_unproven_age:
-            raise TooManyConnections("unproven", f"{len(candidates)} connections {description}")
+            raise TooManyConnections("unproven", f"{len(candidates)} connections {description}", candidates)
         return oldest
 
     def mark_proven(self, connection: AcceptedConnection) -> None:
@@ -150,6 +181,8 @@ class ConnectionLimiter:
                 return
             self._remove_unproven(connection)
             connection.proven = address.was_proven = True
+            for crowd in (address.unproven, *self._unproven.values()):
+                crowd.settled = False
             address.proven += 1
             self._proven += 1
 

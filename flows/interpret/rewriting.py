@@ -95,9 +95,7 @@ def _tunnel_in(state: State) -> Net | None:
 
 
 def with_header(packet: Packet, header: Header, before: Header) -> Packet:
-    """The packet with this header, which was `before`."""
-    if packet.fragment and header.ends != before.ends:
-        raise NotImplementedError("a fragment with other addresses")
+    """The packet with this header, which was `before`. `packet` may be a fragment of the one whose header that is."""
     source, target, sport, dport = header.ends
     hops = packet.hop_limit if header.hops == before.hops else header.hops
     changed = replace(packet, source=source, target=target, sport=sport, dport=dport, eth_src=header.macs[0],

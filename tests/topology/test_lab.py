@@ -164,7 +164,7 @@ def test_failing_up_takes_everything_down(base: Path, make_lab: MakeLab, monkeyp
     def fail(*_: object) -> None:
         raise LabError("no servers today")
 
-    monkeypatch.setattr(Lab, "_start_servers", fail)
+    monkeypatch.setattr(Lab, "_start_job", fail)
     with pytest.raises(LabError, match="no servers today"):
         make_lab().up(controller=False)
     assert base.exists() is False or traces(base) == []
