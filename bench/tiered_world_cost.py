@@ -35,7 +35,7 @@ def measure_tiered_world(scale: float) -> list[Result]:
     first: dict[str, list[float]] = {PLAIN: [], TIERED: []}
     for _ in range(3):
         for kind, cluster in clusters.items():
-            worlds[kind], seconds, _ = cpu(lambda cluster=cluster: planned(cluster, states))  # type: ignore[misc]
+            worlds[kind], seconds, _ = cpu(lambda cluster=cluster: planned(cluster, states))  # type: ignore[misc]  # bound at once
             first[kind].append(seconds)
     flows = {
         f"flows, {len(states)} bridges": float(flow_count(worlds[TIERED])),

@@ -114,17 +114,16 @@ class ConnectionLimiter:
 
         A crowd of which none came or was proven since is not waited for again: so one who floods costs this once.
         """
-        deadline: float | None = None
+        deadline = self._clock() + PROVING_SECONDS
         while True:
             try:
                 return self.accept(host, evict)
             except TooManyConnections as error:
-                now, crowd = self._clock(), error.crowd
-                if crowd is None or crowd.settled or (deadline is not None and now >= deadline):
-                    if crowd is not None:
-                        crowd.settled = True
+                if error.crowd is None or error.crowd.settled:
                     raise
-                deadline = now + PROVING_SECONDS if deadline is None else deadline
+                if self._clock() >= deadline:
+                    error.crowd.settled = True
+                    raise
             time.sleep(LOOK_SECONDS)
 
     def accept(self, host: str, evict: Callable[[str], None]) -> AcceptedConnection:

@@ -410,15 +410,17 @@ def _stage(direction: Direction, level: Level) -> AnyStage:
     """The stage of the rules of a level."""
     if level == STAGED:
         return next(one for one in STAGED_STAGES if one.direction is direction)
-    of_tier = next(one for one in TIER_STAGES if (one.tier, one.direction) == (level.tier, direction))
-    return of_tier._replace(order=level.order)
+    return _tier_stage(level.tier, direction)._replace(order=level.order)
+
+
+def _tier_stage(tier: Tier, direction: Direction) -> TierStage:
+    return next(one for one in TIER_STAGES if (one.tier, one.direction) == (tier, direction))
 
 
 @lru_cache
 def _everyone(tier: Tier, direction: Direction) -> frozenset[Element]:
     """The one element that stands for all subjects of a tier."""
-    (stage,) = [one for one in TIER_STAGES if (one.tier, one.direction) == (tier, direction)]
-    return frozenset({match(*(everyone_terms(stage) or ()))})
+    return frozenset({match(*everyone_terms(_tier_stage(tier, direction)))})
 
 
 @lru_cache(maxsize=65536)

@@ -222,8 +222,9 @@ def _render_stage(
         if not subjects:
             continue
         rendered.append(rule)
-        everyone = everyone_terms(stage) if rule.level is not None and rule.level.everyone else None
-        dimensions: list[list[tuple[Term, ...]]] = [[everyone] if everyone else [(subject,) for subject in subjects]]
+        dimensions: list[list[tuple[Term, ...]]] = [[(subject,) for subject in subjects]]
+        if isinstance(stage, TierStage) and rule.level is not None and rule.level.everyone:
+            dimensions = [[everyone_terms(stage)]]
         dimensions += _dimensions(rule, stage.peer, userspace)
         names = rule.level.names if rule.level is not None else ()
         patterns = NamePatterns(names)
@@ -282,13 +283,13 @@ def named_peer_terms(stage: AnyStage, ofport: int, address: Net, live: bool) -> 
     return *terms, in_range(RECORDED, 1), in_range(INTERPRETATION, Interpretation.AS_TRACKED)
 
 
-def everyone_terms(stage: AnyStage) -> tuple[Term, ...] | None:
-    """Terms that match what every pod with rules of the tier sends (egress) or gets, None where no tier is meant.
+def everyone_terms(stage: TierStage) -> tuple[Term, ...]:
+    """Terms that match what every pod with rules of the tier sends (egress) or gets.
 
     Where some rule is for all pods, each has rules of its tier: packets of subjects without any are past the rules
     already (`priorities.TIERS_NONE`).
     """
-    return (tier_term(stage.applies, stage.bit, 1),) if isinstance(stage, TierStage) else None
+    return (tier_term(stage.applies, stage.bit, 1),)
 
 
 def tier_term(place: Range, bit: TierBit, value: int) -> Term:

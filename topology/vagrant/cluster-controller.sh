@@ -8,18 +8,6 @@ begin overlay
 
 kubectl() { "$PROGRAMS/bin/kubectl" --kubeconfig="$LAB/pki/admin.kubeconfig" "$@"; }
 
-wait_for_api() {
-    tries=0
-    until [ "$(kubectl get --raw /readyz 2>/dev/null)" = ok ]; do
-        tries=$((tries + 1))
-        if [ "$tries" -gt 60 ]; then
-            echo "kube-apiserver does not get ready: journalctl -u lab-kube-apiserver" >&2
-            exit 1
-        fi
-        sleep 10 # asking costs kubectl more time than the server has to spare where there is no KVM
-    done
-}
-
 # The kubeconfig is there before Headgate is installed, so that it starts only once.
 allow_headgate() {
     systemd-sysusers /vagrant/deploy/systemd/headgate.sysusers

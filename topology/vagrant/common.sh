@@ -95,3 +95,16 @@ take_pki() {
     cp -R "/vagrant/build/vagrant/cluster/machines/$1/pki" "$LAB/pki"
     chmod -R go= "$LAB/pki"
 }
+
+# wait_for_api: until the API server of this machine is ready; `kubectl` must lead to it.
+wait_for_api() {
+    tries=0
+    until [ "$(kubectl get --raw /readyz 2>/dev/null)" = ok ]; do
+        tries=$((tries + 1))
+        if [ "$tries" -gt 60 ]; then
+            echo "kube-apiserver does not get ready: journalctl -u lab-kube-apiserver" >&2
+            exit 1
+        fi
+        sleep 10 # asking costs kubectl more time than the server has to spare where there is no KVM
+    done
+}

@@ -75,18 +75,6 @@ start_servers() {
     systemctl start lab-etcd lab-kube-apiserver
 }
 
-wait_for_api() {
-    tries=0
-    until [ "$(kubectl get --raw /readyz 2>/dev/null)" = ok ]; do
-        tries=$((tries + 1))
-        if [ "$tries" -gt 60 ]; then
-            echo "kube-apiserver does not get ready: journalctl -u lab-kube-apiserver" >&2
-            exit 1
-        fi
-        sleep 10 # asking costs kubectl more time than the server has to spare where there is no KVM
-    done
-}
-
 # A machine outside the cluster: on the pods' network, with addresses of its own.
 be_outside() {
     card=$(pod_interface)
