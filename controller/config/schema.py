@@ -103,7 +103,8 @@ DnsServerText = Annotated[str, AfterValidator(normal_dns_server)]
 Replica = Annotated[str, AfterValidator(check_replica)]
 Duration = Annotated[str, AfterValidator(check_duration)]
 Cidr = Annotated[str, AfterValidator(normal_range)]
-ONLY_ROUTING = ("encap", "pod_cidr", "service_cidr", "mtu", "node_ports")  # options that mean nothing in mode flat
+# Options that mean nothing in mode flat.
+ONLY_ROUTING = ("encap", "pod_cidr", "node_cidr", "service_cidr", "mtu", "node_ports")
 
 
 class RunConfig(BaseModel):
@@ -165,6 +166,13 @@ class RunConfig(BaseModel):
         "Range of all pods of the cluster, as kube-controller-manager's --cluster-cidr has it. A node's own range is "
         "in its Node's spec.podCIDRs; one outside of these is refused. Without it, the ranges of the nodes count, and "
         "every node's routes change with each node that comes.",
+        (),
+    )  # fmt: skip
+    node_cidr: Annotated[tuple[Cidr, ...], AfterValidator(_unique)] = _option(
+        NETWORK_OPTIONS, "CIDR",
+        "Range that the InternalIPs of all nodes are in. A Node's InternalIP outside of these is refused, so a "
+        "compromised node gets nobody's packets by claiming an address that no Node has. Without it, such an address "
+        "is its node's.",
         (),
     )  # fmt: skip
     service_cidr: Annotated[tuple[Cidr, ...], AfterValidator(_unique)] = _option(
@@ -385,6 +393,7 @@ class RunConfig(BaseModel):
             mode=NetworkMode(self.network),
             encap=self.encap,
             pod_cidrs=tuple(map(parse_range, self.pod_cidr)),
+            node_cidrs=tuple(map(parse_range, self.node_cidr)),
             service_cidrs=tuple(map(parse_range, self.service_cidr)),
             mtu=self.mtu,
             node_ports=parse_node_ports(self.node_ports),

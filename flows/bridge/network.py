@@ -27,10 +27,10 @@ NOTHING: Mapping[str, str] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class NetworkOptions:
-    """`pod_cidrs` are the ranges of all pods of the cluster, empty when the operator does not say; `service_cidrs`
-    those of ClusterIPs, empty to find them in the API. `mtu` is that of pods, None for the mode's own. `encap` is the
-    tunnels' OVS type. `node_ports` are the first and the last. Answers of DNS count that come from `dns_servers`, each
-    an address and a port, or from the Service `dns_service`."""
+    """`pod_cidrs` are the ranges of all pods of the cluster, `node_cidrs` those of all nodes' addresses, each empty
+    when the operator does not say; `service_cidrs` those of ClusterIPs, empty to find them in the API. `mtu` is that of
+    pods, None for the mode's own. `encap` is the tunnels' OVS type. `node_ports` are the first and the last. Answers of
+    DNS count that come from `dns_servers`, each an address and a port, or from the Service `dns_service`."""
 
     mode: NetworkMode = NetworkMode.FLAT
     encap: str = "geneve"
@@ -40,6 +40,7 @@ class NetworkOptions:
     node_ports: tuple[int, int] = NODE_PORTS
     dns_servers: tuple[tuple[Net, int], ...] = ()
     dns_service: Key = DNS_SERVICE
+    node_cidrs: tuple[Net, ...] = ()
 
 
 FLAT_NETWORK = NetworkOptions()

@@ -4,9 +4,10 @@ A switch sends to a node what goes to the node's ranges of pods and its addresse
 them. A kubelet writes addresses into its own Node, so a claim may be wrong or hostile. Theory of operation: all claims
 of all nodes (`Node.pod_cidrs`, then `Node.addresses`) share one space, in which accepted claims never overlap. A claim
 that overlaps an accepted one is refused, for as long as that one stands: whoever comes later cannot take away what
-another node has. Claims that come together, as after a start, are decided in the order in which the Nodes were created,
-then by name. Of an address that several claimed together, a node that proves it has it before one that does not,
-whatever their age: see `prove`. Claims that overlap what is no node's at all (`reserved`) are refused as well.
+another node has. So is one outside the ranges that the operator gives for pods or for nodes. Claims that come together,
+as after a start, are decided in the order in which the Nodes were created, then by name. Of an address that several
+claimed together, a node that proves it has it before one that does not, whatever their age: see `prove`. Claims that
+overlap what is no node's at all (`reserved`) are refused as well.
 
 Example. node-1 has 10.244.1.0/24. node-2 comes with 10.244.1.0/24 and 192.0.2.2: its range is refused, and
 `problems("node-2")` says whose it is; its address is accepted. node-1 is deleted: node-2 gets the range.
@@ -48,12 +49,20 @@ class _Held(NamedTuple):
 class NodeClaims:
     """The claims of all nodes.
 
-    `pod_cidrs` are the ranges within which all pods are; empty when the operator does not say.
+    `pod_cidrs` are the ranges within which all pods are, `node_cidrs` those of all nodes' addresses; each is empty when
+    the operator does not say.
     """
 
-    def __init__(self, mode: NetworkMode, pod_cidrs: Sequence[Net] = (), reserved: Iterable[ReservedNet] = ()) -> None:
+    def __init__(
+        self,
+        mode: NetworkMode,
+        pod_cidrs: Sequence[Net] = (),
+        reserved: Iterable[ReservedNet] = (),
+        node_cidrs: Sequence[Net] = (),
+    ) -> None:
         self._mode = mode
         self._pod_cidrs = tuple(pod_cidrs)
+        self._node_cidrs = tuple(node_cidrs)
         self._nodes: dict[str, Node] = {}
         self._held: dict[int, list[_Held]] = {4: [], 6: []}  # by family, sorted
         self._accepted: dict[str, tuple[Net, ...]] = {}
@@ -215,8 +224,9 @@ class NodeClaims:
             whose = f"{'its own' if held.holder == node.name else 'that of ' + held.holder[:MAX_NAME]}"
             same = "is" if held.net == net else f"overlaps {held.net}, which is"
             return f"{_kind(node, net)} {net} is refused: it {same} {whose} already"
-        if net in node.pod_cidrs and self._pod_cidrs and not any(one.contains(net) for one in self._pod_cidrs):
-            return f"{_kind(node, net)} {net} is refused: it is not within {' '.join(map(str, self._pod_cidrs))}"
+        allowed = self._pod_cidrs if net in node.pod_cidrs else self._node_cidrs
+        if allowed and not any(one.contains(net) for one in allowed):
+            return f"{_kind(node, net)} {net} is refused: it is not within {' '.join(map(str, allowed))}"
         return ""
 
     def _tunnel_family(self) -> int | None:

@@ -135,7 +135,7 @@ class ClusterNetwork:
     def _new_claims(self) -> NodeClaims:
         services = (ReservedNet(net, "the Services") for net in self._service_cidrs)
         reserved: Iterable[ReservedNet] = chain(_RESERVED, services)
-        return NodeClaims(self.mode, self.options.pod_cidrs, reserved)
+        return NodeClaims(self.mode, self.options.pod_cidrs, reserved, self.options.node_cidrs)
 
     # -- what follows ------------------------------------------------------------------------------------------------
 

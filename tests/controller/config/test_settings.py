@@ -172,6 +172,7 @@ def test_the_network_is_flat_unless_said_otherwise() -> None:
 
 def test_the_options_of_the_network_are_read() -> None:
     given = {"service_cidr": "10.96.0.1/12,fd00:10:96::/112", "pod_cidr": "10.244.0.0/16", "mtu": "8950"}
+    given["node_cidr"] = "192.0.2.1/24"
     variables = {f"HEADGATE_{name.upper()}": value for name, value in given.items()}
     found = load_config({**ENOUGH, "network": "overlay", "encap": "vxlan", "node_ports": "1-00099"}, variables, None)
     assert found.network_options == NetworkOptions(
@@ -181,6 +182,7 @@ def test_the_options_of_the_network_are_read() -> None:
         (parse_network("10.96.0.0/12"), parse_network("fd00:10:96::/112")),
         8950,
         (1, 99),
+        node_cidrs=(parse_network("192.0.2.0/24"),),
     )
 
 
@@ -190,6 +192,7 @@ def test_the_options_of_the_network_are_read() -> None:
         ({"network": "bridged"}, "'flat', 'routed' or 'overlay'"),
         ({"encap": "vxlan"}, "--encap has no effect with --network flat"),
         ({"mtu": "1400"}, "--mtu has no effect with --network flat"),
+        ({"node_cidr": ("192.0.2.0/24",)}, "--node-cidr has no effect with --network flat"),
         ({"service_cidr": ("10.96.0.0/12",)}, "--service-cidr has no effect with --network flat"),
         ({"network": "routed", "encap": "geneve"}, "--encap has no effect with --network routed"),
         ({"network": "overlay", "encap": "gre"}, "'geneve' or 'vxlan'"),

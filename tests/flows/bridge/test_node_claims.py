@@ -22,8 +22,15 @@ def node(name: str, cidrs: str = "", addresses: str = "", created: str = "") -> 
     return Node(name, tuple(map(net, addresses.split())), tuple(map(net, cidrs.split())), created)
 
 
-def claims(*nodes: Node, mode: NetworkMode = NetworkMode.OVERLAY, within: str = "", reserved: str = "") -> NodeClaims:
-    found = NodeClaims(mode, tuple(map(net, within.split())), [ReservedNet(net(one), "us") for one in reserved.split()])
+def claims(
+    *nodes: Node,
+    mode: NetworkMode = NetworkMode.OVERLAY,
+    within: str = "",
+    reserved: str = "",
+    nodes_within: str = "",
+) -> NodeClaims:
+    not_nodes = [ReservedNet(net(one), "us") for one in reserved.split()]
+    found = NodeClaims(mode, tuple(map(net, within.split())), not_nodes, tuple(map(net, nodes_within.split())))
     for one in nodes:
         found.put(one)
     return found
@@ -124,6 +131,20 @@ def test_a_range_outside_those_of_the_cluster_is_refused() -> None:
     found = claims(N1, node("n2", "10.0.2.0/24", "192.0.2.2"), within="10.244.0.0/16 fd00::/48")
     assert what_is_routed(found)["n2"] == ["end 192.0.2.2", "192.0.2.2"]
     assert found.problems("n2") == ("spec.podCIDRs 10.0.2.0/24 is refused: it is not within 10.244.0.0/16 fd00::/48",)
+
+
+def test_an_address_outside_the_operators_ranges_of_nodes_is_nobodys() -> None:
+    liar = node("n2", "10.244.2.0/24", "203.0.113.7 192.0.2.2 2001:db8::7", NEW)
+    assert "203.0.113.7" in what_is_routed(claims(N1, liar))["n2"]
+    found = claims(N1, liar, nodes_within="192.0.2.0/24 2001:db8::/126")
+    assert what_is_routed(found) == {
+        "n1": ["end 192.0.2.1", "10.244.1.0/24", "fd00:1::/64", "192.0.2.1", "2001:db8::1"],
+        "n2": ["end 192.0.2.2", "10.244.2.0/24", "192.0.2.2"],
+    }
+    assert found.problems("n2") == tuple(
+        f"InternalIP {one} is refused: it is not within 192.0.2.0/24 2001:db8::/126"
+        for one in ("203.0.113.7", "2001:db8::7")
+    )
 
 
 def test_all_tunnel_ends_are_of_the_family_of_the_oldest_node() -> None:
