@@ -8,7 +8,8 @@
 #                           vSwitch has, unless that is the host name as its own scripts write it; else the host name
 #                           in small letters, as the kubelet makes it)
 #     --bridge NAME         the bridge that pods are on           (default: br-int)
-#     --datapath TYPE       datapath type of a bridge that has to be made: system or netdev   (default: system)
+#     --datapath TYPE       datapath type of the bridge: system or netdev. One that is there keeps its type: another
+#                           is refused   (default: that of the bridge, system for a new one)
 #     --uplink INTERFACE    add this interface to the bridge: it connects to the other nodes
 #     --move-addresses      move the uplink's addresses and routes to the bridge's own port
 #     --address CIDR        add this address to the bridge's own port; repeatable
@@ -41,7 +42,7 @@ fi
 KUBELET_CERTIFICATE=${KUBELET_CERTIFICATE:-/var/lib/kubelet/pki/kubelet-client-current.pem}
 TAB=$(printf '\t') MANAGERS=db:Open_vSwitch,Open_vSwitch,manager_options
 DATAPATH=netdev@ovs-netdev LEAST_FRAGMENT=400 MOST_FRAGMENTS=5000   # the least and the most that can be set
-controllers='' name='' bridge=br-int datapath=system uplink='' move=no addresses=''
+controllers='' name='' bridge=br-int datapath='' uplink='' move=no addresses=''
 openflow_port=6653 ovsdb_port=6640 ca='' certificate='' key='' mode=''
 cni=no underlay='' masquerade=yes patience=10 here=$(cd "$(dirname "$0")" && pwd)
 
@@ -93,6 +94,7 @@ while [ $# -gt 0 ]; do
     shift 2
 done
 
+case $datapath in '' | system | netdev) ;; *) fail "--datapath is system or netdev" ;; esac
 [ -n "$controllers" ] || fail "give the controller with --controller HOST"
 [ "$move" = no ] || [ -n "$uplink" ] || fail "--move-addresses needs --uplink INTERFACE"
 [ "$cni" = yes ] || [ "$underlay$masquerade" = yes ] || fail "--underlay and --no-masquerade need --cni"
@@ -166,10 +168,18 @@ start_ovs() {
 
 # --- the bridge --------------------------------------------------------------------------------------------------------
 
+# Before anything is changed: a bridge cannot become one of another type while ports are on it.
+check_datapath() {
+    [ -n "$datapath" ] && vsctl br-exists "$bridge" || return 0
+    standing=$(value Bridge "$bridge" datapath_type)
+    [ "${standing:-system}" = "$datapath" ] || fail "the bridge $bridge has the datapath type ${standing:-system} already:" \
+        "leave --datapath out, or remove the bridge (node-undo.sh does where node.sh made it) before another is named"
+}
+
 make_bridge() {
     vsctl br-exists "$bridge" && return
     remember bridge "$bridge"
-    vsctl add-br "$bridge" -- set Bridge "$bridge" fail_mode=secure datapath_type="$datapath"
+    vsctl add-br "$bridge" -- set Bridge "$bridge" fail_mode=secure datapath_type="${datapath:-system}"
 }
 
 # fragments NAME: the number that the userspace datapath reports under that name about fragments.
@@ -372,6 +382,7 @@ drop_row() {
 [ "$cni" = no ] || check_cni
 install_ovs
 start_ovs
+check_datapath
 name_node
 set_tls
 make_bridge

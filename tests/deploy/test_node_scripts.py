@@ -122,6 +122,25 @@ def test_what_was_there_before_stays(machine: Machine) -> None:
     same(before, machine.everything())
 
 
+@pytest.mark.parametrize("made_by", ["node.sh", "the administrator"])
+def test_another_datapath_than_the_bridges_is_refused_before_anything_is_changed(
+    machine: Machine, made_by: str
+) -> None:
+    if made_by == "node.sh":
+        node(machine)
+    else:
+        machine.vsctl("add-br", "br-int", "--", "set", "Bridge", "br-int", "datapath_type=netdev")
+    before = machine.everything()
+    refused = machine.script(NODE, *CONTROLLER, "--name", "another", "--datapath", "system")
+    assert refused.returncode != 0
+    assert "br-int has the datapath type netdev" in refused.stderr
+    same(before, machine.everything())
+    done = machine.script(NODE, *CONTROLLER)  # what is not named stays
+    assert done.returncode == 0, done.stderr
+    assert machine.vsctl("get", "Bridge", "br-int", "datapath_type").strip() == "netdev"
+    undo(machine)
+
+
 def test_another_controller_replaces_only_ours(machine: Machine) -> None:
     before = machine.everything()
     node(machine)
@@ -200,6 +219,7 @@ def test_pods_ports_keep_the_bridge(machine: Machine) -> None:
         ((*CONTROLLER, "--move-addresses"), "--uplink"),
         ((*CONTROLLER, "--ca", "/etc/hostname"), "all three"),
         ((*CONTROLLER, "--colour", "red"), "--colour"),
+        ((*CONTROLLER, "--datapath", "netde"), "system or netdev"),
         ((*CONTROLLER, "--name"), "--name"),
     ],
 )
