@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,8 +107,7 @@ def start_python(folder: Path, role: str, module: str, arguments: Sequence[str],
         process = start(folder, role, command, env=python_path(), log=log, keep=[writer])
         os.close(writer)
         writer = -1
-        ready, _, _ = select.select([reader], [], [], 30)
-        if not ready or not os.read(reader, 1):
+        if not _readable([reader], 30) or not os.read(reader, 1):
             raise LabError(f"{role} did not start; see {log}")
         return process
     finally:
@@ -175,14 +174,20 @@ def _wait(handles: Mapping[LabProcess, int], patience: float) -> None:
     deadline = time.monotonic() + patience
     waiting = set(handles.values())
     while waiting and time.monotonic() < deadline:
-        ready, _, _ = select.select(list(waiting), [], [], max(0.0, deadline - time.monotonic()))
-        waiting -= set(ready)
+        waiting -= _readable(waiting, max(0.0, deadline - time.monotonic()))
+
+
+def _readable(handles: Iterable[int], patience: float) -> set[int]:
+    """The handles that are readable within so many seconds. Of any number: select(2) ends at descriptor 1023."""
+    poll = select.poll()
+    for handle in handles:
+        poll.register(handle, select.POLLIN)
+    return {handle for handle, _ in poll.poll(1000 * patience)}
 
 
 def _gone(process: LabProcess, handle: int) -> bool:
     """Whether the process has ended. If so, closes its handle and reaps it if it is a child of this process."""
-    ready, _, _ = select.select([handle], [], [], 0)
-    if not ready:
+    if not _readable([handle], 0):
         return False
     os.close(handle)
     with contextlib.suppress(ChildProcessError):  # a child of another process, which reaps it
