@@ -38,6 +38,7 @@ _TUNNEL_FIELDS = ({4: oxm.TUN_SRC, 6: oxm.TUN_IPV6_SRC}, {4: oxm.TUN_DST, 6: oxm
 _TUNNELS = {
     oxm_number(field): (end, version) for end, fields in enumerate(_TUNNEL_FIELDS) for version, field in fields.items()
 }
+_READ = frozenset({_IN_PORT, *_TUNNELS})
 _AGAIN: tuple[Action, ...] = (Load(RELEASED, 1), Resubmit(CLASSIFY.number))
 
 
@@ -64,12 +65,13 @@ def read_dns_packet(message: bytes, dpid: int, session: int) -> DnsPacket:
         (header,) = _FIELD.unpack_from(message, start)
         start += _FIELD.size
         size = header & 0xFF
-        value = int.from_bytes(message[start : start + size], "big")
-        if header == _IN_PORT:
-            in_port = value
-        elif header in _TUNNELS:
-            end_of_tunnel, version = _TUNNELS[header]
-            ends[end_of_tunnel] = Net(version, value, ADDRESS_BITS[version])
+        if header in _READ:  # of some twenty
+            value = int.from_bytes(message[start : start + size], "big")
+            if header == _IN_PORT:
+                in_port = value
+            else:
+                end_of_tunnel, version = _TUNNELS[header]
+                ends[end_of_tunnel] = Net(version, value, ADDRESS_BITS[version])
         start += size
     if not in_port:
         raise CodecError("a packet-in without its port")

@@ -321,7 +321,9 @@ class SwitchSession(Datapath):  # type: ignore[misc]
             )
 
     def _handle(self, version: int, kind: int, xid: int, message: bytes) -> None:
-        if kind in _FOR_OS_KEN.get(self.state, ()):
+        if kind == MessageType.PACKET_IN and self._requests is not None:  # the most, by far
+            self._packet_in(message)
+        elif kind in _FOR_OS_KEN.get(self.state, ()):
             if kind == MessageType.HELLO:
                 message = messages.clean_hello(message)
             to_os_ken(self, version, kind, xid, message)
@@ -341,15 +343,16 @@ class SwitchSession(Datapath):  # type: ignore[misc]
             self._roles.reply(xid, message)
         elif kind == MessageType.ROLE_STATUS and self._roles is not None:
             self._roles.status(message)
-        elif kind == MessageType.PACKET_IN and self._requests is not None:
-            if is_audit_copy(message):
-                self._audit.put(self.id, message)
-                return
-            with contextlib.suppress(CodecError):  # a malformed packet-in is ignored
-                if is_dns_packet(message):
-                    self._post(read_dns_packet(message, self.id, self.number))
-                elif not self._live.packet_in(self.id, self.number, message):
-                    self._prober.packet_in(message)
+
+    def _packet_in(self, message: bytes) -> None:
+        if is_audit_copy(message):
+            self._audit.put(self.id, message)
+            return
+        with contextlib.suppress(CodecError):  # a malformed packet-in is ignored
+            if is_dns_packet(message):
+                self._post(read_dns_packet(message, self.id, self.number))
+            elif not self._live.packet_in(self.id, self.number, message):
+                self._prober.packet_in(message)
 
     def _multipart(self, version: int, xid: int, message: bytes) -> None:
         if len(message) < OPENFLOW_HEADER.size + 8:
