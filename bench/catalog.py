@@ -54,7 +54,7 @@ CATALOG: dict[str, Measure] = {
     "flood": Measure("bench.flood_cost", "measure_flood", (), "headgate run: change → commit, during floods of echoes"),
     "cluster-traffic": Measure("bench.service_traffic", "measure_service_traffic", (), "ClusterIP, tunnel; needs root"),
     "cni": Measure("bench.cni_cost", "measure_cni", (), "the CNI plugin's ADD, one pod and 60 at once; needs root"),
-    "dns": Measure("bench.dns_cost", "measure_dns", (), "headgate run: DNS answers that switches hold, 2,000 a second"),
+    "dns": Measure("bench.dns_cost", "measure_dns", (), "DNS answers that a switch holds, beside lies; needs root"),
     "fleet": Measure("bench.fleet_cost", "measure_fleet", (), "500 bridges: start, restart, policy, reboot, rollout"),
     "traffic": Measure("bench.traffic", "measure_traffic", (), "TCP in a lab, compared with NORMAL; needs root"),
 }  # fmt: skip
