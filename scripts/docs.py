@@ -12,27 +12,22 @@ from __future__ import annotations
 import argparse
 import difflib
 import inspect
-import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import click
 from debugging_page import debugging
 from help_topics import help_topics
-from pydantic import TypeAdapter
+from json_forms import FORMS, forms_page, schema_text
 
 from controller.cli import headgate
-from controller.cli.check.formats import CheckView
 from controller.config import load
 from controller.config.schema import OPTION_GROUPS
 from controller.metrics import series
 from controller.peers.limits import ConnectionLimits, OpenFlowLimits, OvsdbLimits, declared_limits
-from controller.status.audit_model import AuditEvent, DropsAnswer
-from controller.status.verify_model import VerifyView
-from flows.explain.model import Explanation
 from flows.pipeline.page import pipeline_markdown
-from flows.reach.model import MatrixView, PlanView
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -119,15 +114,6 @@ def limits() -> str:
     return "\n".join(parts)
 
 
-def _schema(answer: type) -> Callable[[], str]:
-    """The JSON schema (draft 2020-12) of what a command prints with -o json, from the type of its answer."""
-
-    def render() -> str:
-        return json.dumps(TypeAdapter(answer).json_schema(mode="serialization"), indent=2) + "\n"
-
-    return render
-
-
 PAGES: dict[str, Callable[[], str]] = {
     "pipeline.md": pipeline_markdown,
     "cli.md": cli,
@@ -135,14 +121,9 @@ PAGES: dict[str, Callable[[], str]] = {
     "metrics.md": metric_names,
     "limits.md": limits,
     "debugging.md": debugging,
-    "schemas/explain.json": _schema(Explanation),
-    "schemas/verify.json": _schema(VerifyView),
-    "schemas/check.json": _schema(CheckView),
-    "schemas/matrix.json": _schema(MatrixView),
-    "schemas/plan.json": _schema(PlanView),
     "../controller/cli/help_topics.json": help_topics,
-    "schemas/audit.json": _schema(AuditEvent),
-    "schemas/drops.json": _schema(DropsAnswer),
+    "schemas/README.md": forms_page,
+    **{f"schemas/{name}.json": partial(schema_text, name) for name in FORMS},
 }
 
 

@@ -139,7 +139,7 @@ def _show_flows(lab: Lab, console: Console) -> None:
     table = Table(show_header=True, header_style="bold", box=None)
     for column in ("table", "match", "actions", "packets"):
         table.add_column(column, overflow="fold", justify="right" if column == "packets" else "left")
-    for flow in json.loads(done.stdout):
+    for flow in json.loads(done.stdout)["flows"]:
         table.add_row(flow["table_name"], flow["match"] or "any", flow["actions"], str(flow["packets"]))
     console.print(table)
     console.print(

@@ -14,6 +14,7 @@ from controller.status.model import FlowsAnswer, FlowView
 from flows.pipeline.tables import TABLES_BY_NUMBER
 from flows.wire.text import quoted
 
+FLOWS_VERSION = 1
 DEFAULT_PRIORITY = 32768  # which ovs-ofctl does not print
 FlowName = tuple[str, str, int, int, str]
 
@@ -33,26 +34,76 @@ def _table(one: FlowView) -> str:
     return str(one.table) if one.table_name == str(one.table) else quoted(one.table_name)
 
 
-def show_stages(found: list[FlowView], page: OutputPage | None = None) -> None:
+@dataclass(frozen=True, slots=True)
+class FlowsView:
+    """The answer of `headgate flows -o json`; `version` is that of the form. `missing` has a line for each switch that
+    did not answer."""
+
+    version: int
+    flows: tuple[FlowView, ...]
+    missing: tuple[str, ...] = ()
+
+
+def flows_view(found: FlowsAnswer) -> FlowsView:
+    """Flows as an answer for programs."""
+    return FlowsView(FLOWS_VERSION, tuple(found.flows), found.missing)
+
+
+@dataclass(frozen=True, slots=True)
+class StageView:
+    """A table of a switch with flows: how many it has, how many of these are foreign, and what it `does`; "" where it
+    is no table of the pipeline."""
+
+    node: str
+    bridge: str
+    table: int
+    table_name: str
+    flows: int
+    foreign: int
+    packets: int
+    does: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StagesView:
+    """The answer of `headgate flows --stages -o json`; `version` is that of the form, `missing` as in FlowsView."""
+
+    version: int
+    stages: tuple[StageView, ...]
+    missing: tuple[str, ...] = ()
+
+
+def stages_view(found: FlowsAnswer) -> StagesView:
     """The tables of each switch in the order of the pipeline, with how many flows and packets each has."""
+    stages = []
+    for (node, bridge, table), group in groupby(
+        sorted(found.flows, key=lambda one: (one.node, one.bridge, one.table)),
+        key=lambda one: (one.node, one.bridge, one.table),
+    ):
+        flows = list(group)
+        declared = TABLES_BY_NUMBER.get(table)
+        foreign, packets = sum(one.kind == "foreign" for one in flows), sum(one.packets for one in flows)
+        does = declared.does if declared else ""
+        stages.append(StageView(node, bridge, table, flows[0].table_name, len(flows), foreign, packets, does))
+    return StagesView(FLOWS_VERSION, tuple(stages), found.missing)
+
+
+def show_stages(found: StagesView, page: OutputPage | None = None) -> None:
+    """A table of stages for each switch."""
     page = page or OutputPage()
-    if not found:
+    if not found.stages:
         page.line("No flows.")
-    ordered = sorted(found, key=lambda one: (one.node, one.bridge, one.table))
-    for (node, bridge), of_bridge in groupby(ordered, key=lambda one: (one.node, one.bridge)):
-        rows = []
-        for table, group in groupby(of_bridge, key=lambda one: one.table):
-            flows = list(group)
-            declared = TABLES_BY_NUMBER.get(table)
-            rows.append(
-                (
-                    f"{table} {flows[0].table_name}",
-                    str(len(flows)),
-                    str(sum(one.kind == "foreign" for one in flows) or "-"),
-                    str(sum(one.packets for one in flows)),
-                    declared.does if declared else "not a table of the pipeline",
-                )
+    for (node, bridge), stages in groupby(found.stages, key=lambda one: (one.node, one.bridge)):
+        rows = [
+            (
+                f"{one.table} {one.table_name}",
+                str(one.flows),
+                str(one.foreign or "-"),
+                str(one.packets),
+                one.does or "not a table of the pipeline",
             )
+            for one in stages
+        ]
         columns = ("STAGE", "FLOWS", "FOREIGN", "PACKETS", "DOES")
         page.table(f"{node or '(no hostname)'} {bridge}", columns, rows, right="FLOWS FOREIGN PACKETS", whole="STAGE")
 
@@ -64,6 +115,17 @@ class FlowRate:
     packets_per_second: float
     bytes_per_second: float
     flow: FlowView
+
+
+@dataclass(frozen=True, slots=True)
+class RatesView:
+    """One line of `headgate flows --watch -o json`: what counted in the last `seconds`, the busiest first. `version` is
+    that of the form, `missing` as in FlowsView."""
+
+    version: int
+    seconds: float
+    rates: tuple[FlowRate, ...]
+    missing: tuple[str, ...] = ()
 
 
 def flow_rates(before: Iterable[FlowView], after: Iterable[FlowView], seconds: float) -> list[FlowRate]:
@@ -100,7 +162,7 @@ def watch_flows(
         after, now = read(), time.monotonic()
         rates = flow_rates(before.flows, after.flows, now - at)
         if page is None:
-            print_json_line([asdict(one) for one in rates])
+            print_json_line(asdict(RatesView(FLOWS_VERSION, round(now - at, 3), tuple(rates), after.missing)))
         else:
             page.begin()
             _show_rates(page, rates, now - at, purpose)

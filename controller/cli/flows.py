@@ -8,7 +8,7 @@ from itertools import groupby
 import click
 
 from controller.cli.client import ControllerClient
-from controller.cli.flow_lines import raw_lines, show_stages, watch_flows
+from controller.cli.flow_lines import flows_view, raw_lines, show_stages, stages_view, watch_flows
 from controller.cli.names import Namespaced, PolicyName, first_names
 from controller.cli.output import JSON, WIDE, OutputPage, Row, dim, print_json, wide_output_option
 from controller.cli.which_controller import controller_options
@@ -88,7 +88,7 @@ def flows(
       headgate flows --node node-1
       headgate flows --policy tenant-a/pol1
       headgate flows --pod tenant-a/backend-1 --denied --nonzero
-      headgate flows --table ingress -o json | jq '.[].rules'
+      headgate flows --table ingress -o json | jq '.flows[].rules'
       headgate flows --pod tenant-a/backend-1 --watch
       headgate flows --node node-1 --raw | grep table=ingress
     """
@@ -104,17 +104,17 @@ def flows(
     if flags["watch"]:
         watch_flows(read, every, rounds, output, purpose)
         return
-    found, missing = read()
+    found = read()
     if output == JSON:
-        print_json(found)
+        print_json(stages_view(found) if flags["stages"] else flows_view(found))
     elif flags["raw"]:
-        for line in raw_lines(found):
+        for line in raw_lines(found.flows):
             click.echo(line)
     elif flags["stages"]:
-        show_stages(found)
+        show_stages(stages_view(found))
     else:
-        show_flows(found, output == WIDE)
-    for line in missing:
+        show_flows(found.flows, output == WIDE)
+    for line in found.missing:
         click.echo(f"headgate: {line}", err=True)
 
 

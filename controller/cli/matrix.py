@@ -18,7 +18,7 @@ from flows.cluster.model import Cluster
 from flows.reach.answer import PortError, matrix_view
 from flows.reach.exposure import exposures
 from flows.reach.matrix import Level
-from flows.reach.model import BlockView, MatrixView, narrowed
+from flows.reach.model import BlockView, ExposureView, MatrixView, narrowed
 
 CONNECTIONS, HTML = "connections", "html"
 MAX_GRID_GROUPS = 24  # more are shown as a list
@@ -100,7 +100,7 @@ def _show_exposure(cluster: Cluster, namespaces: tuple[str, ...], output: str) -
     if left_out:
         click.echo(f"headgate: {left_out} kinds of pods that rules name are left out: there are too many", err=True)
     if output == JSON:
-        print_json(found)
+        print_json(ExposureView(tuple(found), left_out))
         return
     page = OutputPage()
     if not found:

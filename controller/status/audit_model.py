@@ -107,12 +107,14 @@ class ForeignDrop:
 
 @dataclass(frozen=True, slots=True)
 class DropsAnswer:
-    """Everything that is dropped: totals by pod and cause, foreign flows, and the events of audited pods."""
+    """Everything that is dropped: totals by pod and cause, foreign flows, and the events of audited pods; `version` is
+    that of the form."""
 
     totals: tuple[DropTotal, ...] = ()
     foreign: tuple[ForeignDrop, ...] = ()
     events: tuple[AuditEvent, ...] = ()
     problems: tuple[str, ...] = ()
+    version: int = AUDIT_VERSION
 
 
 class AuditApi(Protocol):

@@ -15,6 +15,8 @@ from controller.status.model import PodView, PolicyView, StatusApi
 from controller.status.verify_model import VerifyView
 from flows.explain.model import Explanation
 
+DETAIL_VERSION = 1
+
 
 @dataclass(frozen=True, slots=True)
 class PeerView:
@@ -81,7 +83,7 @@ class StagedView:
 
 @dataclass(frozen=True, slots=True)
 class PodDetail:
-    """Everything about one pod.
+    """Everything about one pod; `version` is that of the form.
 
     `bridge` is empty where it has no port. `in_force`: its switch has all desired flows; `note` is why counters are
     missing or old. `learned` has at most 1000 addresses.
@@ -100,6 +102,7 @@ class PodDetail:
     rules: tuple[RuleView, ...] = ()
     note: str = ""
     learned: tuple[LearnedView, ...] = ()
+    version: int = DETAIL_VERSION
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +127,7 @@ class PolicySwitchView:
 
 @dataclass(frozen=True, slots=True)
 class PolicyDetail:
-    """Everything about one policy.
+    """Everything about one policy; `version` is that of the form.
 
     `subjects` holds at most MAX_LISTED of the pods that it selects (`policy.pods` counts them). `left_out` names rules
     that are on no switch and why: it has an error, or no pod matches it now.
@@ -137,6 +140,7 @@ class PolicyDetail:
     switches: tuple[PolicySwitchView, ...] = ()
     note: str = ""
     staged: tuple[StagedView, ...] = ()
+    version: int = DETAIL_VERSION
 
 
 @dataclass(frozen=True, slots=True)

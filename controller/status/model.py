@@ -11,6 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+STATUS_FORM = 1
+WAIT_VERSION = 1
+
 
 @dataclass(frozen=True, slots=True)
 class SourceView:
@@ -203,8 +206,8 @@ class ReplicaView:
 
 @dataclass(frozen=True, slots=True)
 class StatusView:
-    """Everything in `/status`. `uptime` is in seconds; `waiting_for` is what StatusApi.ready() returns, empty when
-    ready.
+    """Everything in `/status`. `version` is Headgate's; `form` is that of this answer's form. `uptime` is in seconds;
+    `waiting_for` is what StatusApi.ready() returns, empty when ready.
 
     `replica` is the name of the one that answers, `epoch` that of the view it knows, `replicas` are all; empty without.
     `plain` are the addresses of OpenFlow and OVSDB that are used without TLS over a network; `tls` is None without TLS.
@@ -225,14 +228,19 @@ class StatusView:
     replica: str = ""
     epoch: int = 0
     replicas: tuple[ReplicaView, ...] = ()
+    form: int = STATUS_FORM
 
 
 @dataclass(frozen=True, slots=True)
 class WaitResult:
-    """Whether everything in the sources and OVSDBs at the time of the request is realized; else what is missing."""
+    """Whether everything in the sources and OVSDBs at the time of the request is realized; else what is missing.
+
+    `version` is that of the form.
+    """
 
     realized: bool
     missing: tuple[str, ...] = ()
+    version: int = WAIT_VERSION
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from flows.reach.ports import Ports, ports_text
 
 MATRIX_VERSION = 1
 PLAN_VERSION = 1
+EXPOSURE_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,3 +157,13 @@ class Exposure:
     direction: str
     peer: str
     ports: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExposureView:
+    """The answer of `headgate matrix --exposure`; `version` is that of the form. `left_out` counts the kinds of pods
+    that were not asked about, because there are too many."""
+
+    exposures: tuple[Exposure, ...]
+    left_out: int = 0
+    version: int = EXPOSURE_VERSION

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from controller.cli import main
+from tests.helpers.json_forms import fits
 from tests.helpers.paths import ROOT
 from tests.topology.conftest import SMALL, MakeLab, close_switches, open_switches
 from topology.host.process import python_path
@@ -50,11 +51,11 @@ def test_a_round_of_all_commands(headgate: Run, base: Path, tmp_path: Path) -> N
     assert "was up already" in headgate("up", "-f", str(file), "--no-controller").stdout
     lab = Lab.load("t", base)
 
-    status = json.loads(headgate("status", "-o", "json").stdout)
+    status = fits("lab-status", headgate("status", "-o", "json").stdout)
     assert [pod["name"] for pod in status["pods"]] == ["x/a", "x/b"]
     assert "x/a" in headgate("status").stdout
 
-    first = json.loads(headgate("probe", "-o", "json", "-p", "80", "--family", "4").stdout)
+    first = fits("lab-probe", headgate("probe", "-o", "json", "-p", "80", "--family", "4").stdout)
     assert first["count"] == {"allowed": 3, "closed": 0, "denied": 6, "wrong": 0}
     open_switches(lab)
     second = headgate("probe", "-p", "80", "--family", "4", "--changes")
@@ -65,7 +66,9 @@ def test_a_round_of_all_commands(headgate: Run, base: Path, tmp_path: Path) -> N
     assert "no changes since" in one.stdout
     assert "1 of these 2 probes were in it" in one.stdout
     close_switches(lab)
-    told = json.loads(headgate("probe", "--from", "x/a", "--to", "x/b", "-p", "80", "--changes", "-o", "json").stdout)
+    told = fits(
+        "lab-probe", headgate("probe", "--from", "x/a", "--to", "x/b", "-p", "80", "--changes", "-o", "json").stdout
+    )
     assert told["compared_with"]["probes"] == 2
     assert [(one["family"], one["before"], one["after"]) for one in told["changes"]] == [
         (4, "allowed", "denied"),

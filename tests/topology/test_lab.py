@@ -265,11 +265,11 @@ def test_describe_says_where_to_look(make_lab: MakeLab) -> None:
         describe_lab(lab)
     lab.up(controller=False)
     found = describe_lab(Lab.load("t", lab.base))
-    assert all(node["running"] for node in found["nodes"])
-    assert {pod["name"] for pod in found["pods"]} == {"x/a", "x/b"}
-    assert all(Path(item["netns"]).exists() for item in [*found["nodes"], *found["pods"], *found["externals"]])
-    assert json.loads(json.dumps(found)) == found
-    assert found["server"] is None
+    assert all(node.running for node in found.nodes)
+    assert {pod.name for pod in found.pods} == {"x/a", "x/b"}
+    kept = [*(one.netns for one in found.nodes), *(one.netns for one in found.pods)]
+    assert all(Path(one).exists() for one in [*kept, *(one.netns for one in found.externals)])
+    assert found.server is None
 
 
 def test_what_is_missing_is_said(make_lab: MakeLab, monkeypatch: pytest.MonkeyPatch) -> None:

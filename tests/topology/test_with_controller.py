@@ -69,11 +69,11 @@ def test_the_controller_may_go_and_come_back(lab: Lab) -> None:
     with lab.traffic(ALLOWED) as traffic:
         lab.product.stop(signal.SIGKILL)
         keeps_flowing(traffic)
-        assert not describe_lab(lab)["controller"]
+        assert not describe_lab(lab).controller
         with pytest.raises(LabError, match="not everything is realized"):
             lab.wait(0.5)
         assert lab.up()
-        assert describe_lab(lab)["controller"]
+        assert describe_lab(lab).controller
         keeps_flowing(traffic)
         traffic.drain()
         assert [flow.lost for flow in traffic.flows] == [0, 0]

@@ -1,8 +1,9 @@
-"""A description of a running lab as plain data, for `headgate lab status`."""
+"""A description of a running lab as plain values, for `headgate lab status`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from topology.host import process
@@ -12,64 +13,130 @@ from topology.lab.node import is_running
 from topology.lab.product import CONTROLLER_ROLE
 from topology.spec.model import LabNamespace, LabPod
 
+LAB_VERSION = 1
 
-def describe_lab(lab: Lab) -> dict[str, Any]:
-    """Addresses, sockets, network namespaces and processes of a running lab.
 
-    `server` is None if the lab was started without a controller; `controller` says whether it runs. Raises LabError if
-    the lab is not up.
+@dataclass(frozen=True, slots=True)
+class NodeReport:
+    """A node: `running` says whether its switch does, `ovsdb` and `management` are for ovs-vsctl and ovs-ofctl."""
+
+    name: str
+    running: bool
+    addresses: tuple[str, ...]
+    ovsdb: str
+    management: str
+    netns: str
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceReport:
+    """A namespace, with the labels of its object now."""
+
+    name: str
+    labels: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class PodReport:
+    """A pod, with the labels of its object now, and the ports that it serves."""
+
+    name: str
+    node: str
+    labels: Mapping[str, str]
+    addresses: tuple[str, ...]
+    mac: str
+    interface: str
+    ports: tuple[str, ...]
+    netns: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExternalReport:
+    """A machine outside the cluster."""
+
+    name: str
+    addresses: tuple[str, ...]
+    netns: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessReport:
+    """A process of the lab."""
+
+    pid: int
+    role: str
+
+
+@dataclass(frozen=True, slots=True)
+class LabReport:
+    """Addresses, sockets, network namespaces and processes of a running lab; `version` is that of the form.
+
+    `server` is None if the lab was started without a controller; `controller` says whether it runs.
     """
+
+    name: str
+    folder: str
+    datapath: str
+    server: str | None
+    controller: bool
+    nodes: tuple[NodeReport, ...]
+    namespaces: tuple[NamespaceReport, ...]
+    pods: tuple[PodReport, ...]
+    externals: tuple[ExternalReport, ...]
+    processes: tuple[ProcessReport, ...]
+    version: int = LAB_VERSION
+
+
+def describe_lab(lab: Lab) -> LabReport:
+    """The report of a running lab. Raises LabError if the lab is not up."""
     current = lab.current()
     running = process.find(lab.folder)
-    return {
-        "name": lab.topology.name,
-        "folder": str(lab.folder),
-        "datapath": current.datapath,
-        "server": lab.product.server if current.controller else None,
-        "controller": any(found.role == CONTROLLER_ROLE for found in running),
-        "nodes": _nodes(lab),
-        "namespaces": [
-            {"name": namespace.name, "labels": _namespace_labels(lab, namespace)}
-            for namespace in lab.topology.namespaces
-        ],
-        "pods": _pods(lab),
-        "externals": [
-            {"name": name, "addresses": list(endpoint.addresses.values()), "netns": str(lab.netns(name))}
+    return LabReport(
+        lab.topology.name,
+        str(lab.folder),
+        current.datapath,
+        lab.product.server if current.controller else None,
+        any(found.role == CONTROLLER_ROLE for found in running),
+        _nodes(lab),
+        tuple(NamespaceReport(one.name, _namespace_labels(lab, one)) for one in lab.topology.namespaces),
+        _pods(lab),
+        tuple(
+            ExternalReport(name, tuple(endpoint.addresses.values()), str(lab.netns(name)))
             for name, endpoint in lab.endpoints.items()
             if name.startswith("external:")
-        ],
-        "processes": [{"pid": found.pid, "role": found.role} for found in running],
-    }
+        ),
+        tuple(ProcessReport(found.pid, found.role) for found in running),
+    )
 
 
-def _nodes(lab: Lab) -> list[dict[str, Any]]:
-    return [
-        {
-            "name": name,
-            "running": is_running(lab.folder, name),
-            "addresses": list(node.endpoint.addresses.values()),
-            "ovsdb": node.ovsdb,
-            "management": node.management,
-            "netns": str(node.netns),
-        }
+def _nodes(lab: Lab) -> tuple[NodeReport, ...]:
+    return tuple(
+        NodeReport(
+            name,
+            is_running(lab.folder, name),
+            tuple(node.endpoint.addresses.values()),
+            node.ovsdb,
+            node.management,
+            str(node.netns),
+        )
         for name, node in lab.nodes.items()
-    ]
+    )
 
 
-def _pods(lab: Lab) -> list[dict[str, Any]]:
-    return [
-        {
-            "name": pod.key,
-            "node": pod.node,
-            "labels": _pod_labels(lab, pod),
-            "addresses": list(lab.endpoints[pod.key].addresses.values()),
-            "mac": lab.endpoints[pod.key].mac,
-            "interface": lab.link(pod).interface,
-            "ports": [str(port) for port in lab.topology.served(pod)],
-            "netns": str(lab.netns(pod.key)),
-        }
+def _pods(lab: Lab) -> tuple[PodReport, ...]:
+    return tuple(
+        PodReport(
+            pod.key,
+            pod.node,
+            _pod_labels(lab, pod),
+            tuple(lab.endpoints[pod.key].addresses.values()),
+            lab.endpoints[pod.key].mac,
+            lab.link(pod).interface,
+            tuple(map(str, lab.topology.served(pod))),
+            str(lab.netns(pod.key)),
+        )
         for pod in lab.topology.pods
-    ]
+    )
 
 
 def _pod_labels(lab: Lab, pod: LabPod) -> dict[str, str]:

@@ -5,8 +5,8 @@ Only the command line belongs here. The lab itself is the package `topology`, wh
 
 from __future__ import annotations
 
-import json
 import socket
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from controller.cli.lab.machine import machine
 from controller.cli.lab.probe import probe
 from controller.cli.lab.scenario import scenario
 from controller.cli.lab.which_lab import LabChoice, complete_lab, lab_errors_as_failures
-from controller.cli.output import OutputPage, Row, mark, output_option
+from controller.cli.output import JSON, OutputPage, Row, mark, output_option, print_json
 from controller.cli.which_controller import (
     LAB_FOLDER,
     LAB_FOLDER_VARIABLE,
@@ -162,44 +162,31 @@ def lab_status(where: LabChoice, output: str) -> None:
 
     with lab_errors_as_failures():
         found = describe_lab(where.load())
-    if output == "json":
-        click.echo(json.dumps(found, indent=2))
+    if output == JSON:
+        print_json(found)
         return
     page = OutputPage()
-    page.line(f"lab {found['name']} in {found['folder']}, {found['datapath']} datapath")
-    if found["server"]:
-        state = "runs" if found["controller"] else "DOES NOT RUN"
-        page.line(f"controller {state} at {found['server']}: {command_prefix(found['name'], found['server'])} status")
+    page.line(f"lab {found.name} in {found.folder}, {found.datapath} datapath")
+    if found.server:
+        state = "runs" if found.controller else "DOES NOT RUN"
+        page.line(f"controller {state} at {found.server}: {command_prefix(found.name, found.server)} status")
     else:
         page.line("without a controller")
     nodes: list[Row] = [
-        (
-            node["name"],
-            mark(node["running"], "runs", "is down"),
-            " ".join(node["addresses"]),
-            node["ovsdb"],
-            node["management"],
-        )
-        for node in found["nodes"]
+        (one.name, mark(one.running, "runs", "is down"), " ".join(one.addresses), one.ovsdb, one.management)
+        for one in found.nodes
     ]
     page.table("Nodes", ("node", "switch", "addresses", "ovsdb", "management"), nodes)
-    namespaces: list[Row] = [(one["name"], _labels(one["labels"])) for one in found["namespaces"]]
+    namespaces: list[Row] = [(one.name, _labels(one.labels)) for one in found.namespaces]
     page.table("Namespaces", ("namespace", "labels"), namespaces)
     pods: list[Row] = [
-        (
-            pod["name"],
-            pod["node"],
-            " ".join(pod["addresses"]),
-            pod["interface"],
-            _labels(pod["labels"]),
-            " ".join(pod["ports"]),
-        )
-        for pod in found["pods"]
+        (pod.name, pod.node, " ".join(pod.addresses), pod.interface, _labels(pod.labels), " ".join(pod.ports))
+        for pod in found.pods
     ]
     page.table("Pods", ("pod", "node", "addresses", "interface", "labels", "ports"), pods)
-    outside: list[Row] = [(item["name"], " ".join(item["addresses"])) for item in found["externals"]]
+    outside: list[Row] = [(one.name, " ".join(one.addresses)) for one in found.externals]
     page.table("Outside the cluster", ("name", "addresses"), outside)
 
 
-def _labels(labels: dict[str, str]) -> str:
+def _labels(labels: Mapping[str, str]) -> str:
     return ",".join(f"{key}={value}" for key, value in labels.items())

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from controller.cli.lab.which_lab import LabChoice, complete_endpoint, lab_errors_as_failures
-from controller.cli.output import output_option, seconds
+from controller.cli.output import JSON, output_option, print_json, seconds
 
 if TYPE_CHECKING:
     from topology.lab.lab import Lab
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from topology.spec.model import LabPort
 
 HISTORY_FILE = "probes.json"
+PROBE_VERSION = 1
 
 
 @click.command(short_help="Probe which pods reach each other, with real packets.")
@@ -92,8 +93,8 @@ def probe(
     runs = history.load_runs(found.folder / HISTORY_FILE)
     before = history.comparable_run(runs, matrix) if changes else None
     history.save_runs(found.folder / HISTORY_FILE, runs, history.ProbeRun(time.time(), matrix))
-    if output == "json":
-        click.echo(json.dumps(_as_json(matrix, before, changes), indent=2))
+    if output == JSON:
+        print_json(_answer(matrix, before))
     else:
         _draw(matrix, before, changes)
 
@@ -134,16 +135,66 @@ def _compared(matrix: Matrix, before: ProbeRun | None, number: int) -> str:
     return f"{number or 'no'} {'change' if number == 1 else 'changes'} since the probe of {when}{part}"
 
 
-def _as_json(matrix: Matrix, before: ProbeRun | None, changes: bool) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(matrix.to_json())
-    if changes:
-        different = matrix.changes(before.matrix) if before else {}
-        at = datetime.fromtimestamp(before.at, UTC).isoformat(timespec="seconds") if before else ""
-        found["compared_with"] = {"at": at, "probes": before.common(matrix)} if before else None
-        found["changes"] = [
-            {**one._asdict(), "before": then.value, "after": now.value} for one, (then, now) in different.items()
-        ]
-    return found
+@dataclass(frozen=True, slots=True)
+class ProbeOutcome:
+    """One probe. `outcome` is allowed, closed (allowed to a port without a server), denied, or wrong (another server
+    answered); `port` is 0 for ICMP."""
+
+    source: str
+    destination: str
+    protocol: str
+    port: int
+    family: int
+    outcome: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeChange:
+    """A probe whose outcome differs from that of the run which is compared with."""
+
+    source: str
+    destination: str
+    protocol: str
+    port: int
+    family: int
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """The earlier run: when, in RFC 3339 and UTC, and how many of the probes it has."""
+
+    at: str
+    probes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeAnswer:
+    """The answer of `headgate lab probe`; `version` is that of the form. `count` has the number of probes by outcome.
+
+    `compared_with` is None without --changes, or where there is no earlier run to compare with.
+    """
+
+    count: dict[str, int]
+    probes: tuple[ProbeOutcome, ...]
+    compared_with: Compared | None = None
+    changes: tuple[ProbeChange, ...] = ()
+    version: int = PROBE_VERSION
+
+
+def _answer(matrix: Matrix, before: ProbeRun | None) -> ProbeAnswer:
+    probes = tuple(ProbeOutcome(*one, outcome.value) for one, outcome in matrix.results.items())
+    if before is None:
+        return ProbeAnswer(matrix.count(), probes)
+    different = matrix.changes(before.matrix)
+    at = datetime.fromtimestamp(before.at, UTC).isoformat(timespec="seconds")
+    return ProbeAnswer(
+        matrix.count(),
+        probes,
+        Compared(at, before.common(matrix)),
+        tuple(ProbeChange(*one, then.value, now.value) for one, (then, now) in different.items()),
+    )
 
 
 def _port(text: str) -> LabPort:

@@ -196,7 +196,9 @@ def test_flows_are_grouped_by_table_and_say_what_they_are_for(url: str, capsys: 
 
 def test_flows_as_json_and_none(url: str, capsys: Captured) -> None:
     assert main(["--server", url, "flows", "-o", "json", "--pod", "tenant-a/backend-1"]) == 0
-    assert json.loads(capsys.readouterr().out) == json.loads(json.dumps([asdict(CLAUSE), asdict(DENY)]))
+    assert json.loads(capsys.readouterr().out) == json.loads(
+        json.dumps({"version": 1, "flows": [asdict(CLAUSE), asdict(DENY)], "missing": []})
+    )
     assert main(["--server", url, "flows", "--policy", "tenant-a/odd"]) == 0
     assert capsys.readouterr().out == "No flows.\n"
 
@@ -217,7 +219,11 @@ def test_wait_says_what_is_missing_and_returns_1(views: FakeViews, url: str, cap
     assert main(["--server", url, "status", "--wait", "--timeout", "0.2"]) == 1
     assert "missing:\n  policy tenant-a/pol1: node-2 is away\n" in capsys.readouterr().err
     assert main(["--server", url, "status", "--wait", "--timeout", "0", "-o", "json"]) == 1
-    assert json.loads(capsys.readouterr().out) == {"realized": False, "missing": list(views.missing)}
+    assert json.loads(capsys.readouterr().out) == {
+        "realized": False,
+        "missing": list(views.missing),
+        "version": 1,
+    }
 
 
 def test_wait_ends_when_the_controller_says_that_waiting_will_not_help(views: FakeViews, url: str) -> None:

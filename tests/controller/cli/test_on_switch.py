@@ -5,14 +5,8 @@ from __future__ import annotations
 import io
 import json
 import re
-import shutil
-import subprocess
-import sys
 import tarfile
-import tempfile
 import threading
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,119 +15,24 @@ import pytest
 
 from controller.cli import main
 from flows.interpret.frame_encoder import encode
-from flows.interpret.packet import Packet
-from flows.openflow import match_fields as oxm
+from tests.helpers.controller.one_switch import POD, TOKEN, TRIES, Run, run_beside_one_switch, syn
 from tests.helpers.ovs.flow_dumps import without_cache_mark
-from tests.helpers.ovs.open_vswitch import OpenVSwitch, open_vswitch
-from tests.helpers.paths import ROOT
-from tests.helpers.waiting import free_port, until
+from tests.helpers.waiting import until
 
 pytestmark = pytest.mark.switch
 
-START_SECONDS = 120.0
-TCP, SYN, TRIES = 6, 2, 3
-POD = """
-apiVersion: v1
-kind: Pod
-metadata: {{name: {name}, namespace: shop, labels: {{app: {name}}}, uid: uid-{name}}}
-spec: {{nodeName: one, containers: [{{name: c, ports: [{{name: http, containerPort: 80}}]}}]}}
-status: {{phase: Running, podIPs: [{{ip: 10.0.0.{number}}}]}}
----
-"""
-POLICIES = """
-apiVersion: networking.k8s.io/v1
-kind: NetworkPolicy
-metadata: {name: only-web, namespace: shop}
-spec:
-  podSelector: {matchLabels: {app: db}}
-  ingress: [{from: [{podSelector: {matchLabels: {app: web}}}], ports: [{port: http}]}]
----
-apiVersion: networking.k8s.io/v1
-kind: NetworkPolicy
-metadata: {name: shut, namespace: shop}
-spec: {podSelector: {matchLabels: {app: db}}, policyTypes: [Ingress]}
-"""
-TOKEN = "eyJhbGciOiJSUzI1NiJ9.cGxhbnRlZC1zZWNyZXQ.c2lnbmF0dXJl"
 PLANTED = f"""
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
 metadata: {{name: faulty, namespace: shop}}
 spec: {{podSelector: {{}}, ingress: [{{ports: [{{protocol: "token={TOKEN}"}}]}}]}}
 """
-NAMES = ("web", "db", "other")
-
-
-class Run:
-    """`headgate run` beside one switch, with a folder of manifests."""
-
-    def __init__(self, ovs: OpenVSwitch, folder: Path) -> None:
-        self.ovs = ovs
-        self.folder = folder / "manifests"
-        self.folder.mkdir()
-        pods = "".join(POD.format(name=name, number=number) for number, name in enumerate(NAMES, 1))
-        (self.folder / "all.yaml").write_text(f"{pods}{POLICIES}")
-        self.log = folder / "log"
-        command = [
-            sys.executable, "-m", "controller", "run", "--hub", "native", "--manifests", str(self.folder),
-            "--http", "127.0.0.1:0", "--ovsdb", ovs.remote, "--openflow-listen", f"tcp:127.0.0.1:{free_port()}",
-        ]  # fmt: skip
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
-        self.url = ""
-
-    def wait(self) -> None:
-        """Until it serves; a busy machine takes its time to load it."""
-        deadline = time.monotonic() + START_SECONDS
-        while not (found := re.search(r"headgate runs.*http=(\S+)", self.log.read_text())):
-            assert time.monotonic() < deadline and self.process.poll() is None, self.log.read_text()
-            time.sleep(0.05)
-        self.url = f"http://{found[1]}"
-
-    def get(self, page: str) -> Any:
-        with urllib.request.urlopen(f"{self.url}{page}", timeout=30) as answer:
-            return json.load(answer)
-
-    def metrics(self) -> str:
-        with urllib.request.urlopen(f"{self.url}/metrics", timeout=30) as answer:
-            text: str = answer.read().decode()
-            return text
 
 
 @pytest.fixture(scope="module")
 def run() -> Iterator[Run]:
-    folder = Path(tempfile.mkdtemp(prefix="hgc-"))
-    with open_vswitch(hostname="one") as ovs:
-        bridge = ovs.add_bridge("br-int", "dummy")
-        numbers = {f"p-{name}": number for number, name in enumerate(NAMES, 1)}
-        bridge.add_ports(numbers)
-        ids = {
-            f"p-{name}": {"iface-id": f"shop/{name}", "attached-mac": f"02:00:00:00:00:0{number}", "credential": TOKEN}
-            for number, name in enumerate(NAMES, 1)
-        }
-        for name, pairs in ids.items():
-            ovs.vsctl("set", "Interface", name, *(f'external_ids:{key}="{value}"' for key, value in pairs.items()))
-        started = Run(ovs, folder)
-        try:
-            started.wait()
-            assert main(["--server", started.url, "status", "--wait", "--timeout", "120"]) == 0
-            for number, count in ((1, TRIES), (3, TRIES + 1)):
-                frames = [encode(syn(number, 10_000 + n)) for n in range(count)]
-                bridge.inject(f"p-{NAMES[number - 1]}", *frames)
-            bridge.settle()
-            yield started
-        finally:
-            started.process.kill()
-            started.process.wait()
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def syn(source: int, port: int) -> Packet:
-    """A pod's first segment to TCP 80 of the pod `db`."""
-    net = 10 << 24
-    return Packet(
-        eth_src=0x02_00_00_00_00_00 + source, eth_dst=0x02_00_00_00_00_02, eth_type=oxm.ETH_IPV4, source=net + source,
-        target=net + 2, proto=TCP, sport=port, dport=80, flags=SYN,
-    )  # fmt: skip
+    with run_beside_one_switch() as started:
+        yield started
 
 
 def told(run: Run, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -178,7 +77,7 @@ def test_denied_flows_carry_the_policies(run: Run, capsys: pytest.CaptureFixture
     text = told(run, capsys, "flows", "--denied", "--nonzero")
     assert "ingress isolated by shop/only-web, shop/shut; pod shop/db" in text
     found = json.loads(told(run, capsys, "flows", "--policy", "shop/shut", "-o", "json"))
-    assert {one["kind"] for one in found} == {"deny_ingress"}
+    assert {one["kind"] for one in found["flows"]} == {"deny_ingress"}
     labels = 'namespace="shop",pod="db",policies="shop/only-web, shop/shut"'
     until(lambda: re.search(rf'denied_packets_total{{direction="ingress",{labels}}} 4\.0', run.metrics()), "the metric")
 
@@ -343,6 +242,6 @@ def test_what_counts_now(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     finally:
         stop.set()
         sender.join()
-    (rate,) = [one for one in json.loads(line) if one["flow"]["kind"] == "rule"]
+    (rate,) = [one for one in json.loads(line)["rates"] if one["flow"]["kind"] == "rule"]
     assert rate["packets_per_second"] > 0 and rate["flow"]["rules"] == ["shop/only-web ingress[0]"]
     bridge.settle()

@@ -272,7 +272,7 @@ def test_flows_are_chosen(views: FakeViews, url: str, capsys: Captured, monkeypa
     monkeypatch.setattr(views, "flows", lambda node: FlowsAnswer(there))
 
     def kinds(*arguments: str) -> list[str]:
-        return [one["kind"] for one in json.loads(told(url, capsys, "flows", "-o", "json", *arguments))]
+        return [one["kind"] for one in json.loads(told(url, capsys, "flows", "-o", "json", *arguments))["flows"]]
 
     assert kinds() == ["clause", "deny_ingress", "foreign"]
     assert kinds("--table", "ingress") == kinds("--table", "60") == ["clause", "foreign"]

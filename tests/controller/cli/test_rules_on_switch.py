@@ -16,7 +16,7 @@ import pytest
 
 from controller.cli import main
 from flows.interpret.frame_encoder import encode
-from tests.controller.cli.test_on_switch import NAMES, Run, syn
+from tests.helpers.controller.one_switch import NAMES, Run, syn
 from tests.helpers.ovs.open_vswitch import Bridge, open_vswitch
 from tests.helpers.waiting import until
 
