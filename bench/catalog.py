@@ -60,12 +60,10 @@ CATALOG: dict[str, Measure] = {
 }  # fmt: skip
 
 
-def run_all(
-    names: Iterable[str], scale: float, fleet: tuple[str, str] = ("", "")
-) -> Iterator[tuple[str, list[Result], str]]:
+def run_all(names: Iterable[str], scale: float, fleet: tuple[str, ...] = ()) -> Iterator[tuple[str, list[Result], str]]:
     """Run measurements one by one; yields name, results, and the reason if there are none.
 
-    `fleet` are the nodes, and pods of each, of the fleet; "" for those of the scale.
+    `fleet` are the nodes, pods of each, and replicas of the fleet; "" for those of the scale, and no replicas.
     """
     for name in names:
         done = subprocess.run(

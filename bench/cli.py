@@ -24,10 +24,23 @@ STYLES = {"reached": "green", "bar": "green", "missed": "bold red", "": "dim"}
 @click.option(
     "--pods-per-node", type=click.IntRange(2, 1000), metavar="N", help="Pods on each node of `fleet`; 100 by default."
 )
+@click.option(
+    "--replicas",
+    type=click.IntRange(1, 9),
+    metavar="N",
+    help="Controllers of `fleet` that divide the nodes, with an API server of their own; it needs etcd and "
+    "kube-apiserver in KUBEBUILDER_ASSETS. Without it, one controller reads a folder.",
+)
 @click.option("--list", "list_only", is_flag=True, help="Only list the measurements.")
 @output_option
 def bench(
-    names: tuple[str, ...], size: str, nodes: int | None, pods_per_node: int | None, list_only: bool, output: str
+    names: tuple[str, ...],
+    size: str,
+    nodes: int | None,
+    pods_per_node: int | None,
+    replicas: int | None,
+    list_only: bool,
+    output: str,
 ) -> None:
     """Measure what Headgate costs on this machine, to size a controller.
 
@@ -50,7 +63,7 @@ def bench(
         raise click.UsageError(f"there is no measurement {unknown[0]!r}; there are {', '.join(CATALOG)}")
     found: list[Result] = []
     failed: dict[str, str] = {}
-    fleet = f"{nodes or ''}", f"{pods_per_node or ''}"
+    fleet = tuple(str(one or "") for one in (nodes, pods_per_node, replicas))
     for name, results, reason in run_all(names or CATALOG, _scale(size), fleet):
         click.echo(f"{name}: {reason or 'done'}", err=True)
         found += results

@@ -14,9 +14,12 @@ import shutil
 import socket
 import subprocess
 import time
+from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.fleet_objects import FleetObjects
 from bench.openvswitch import PrivateSwitch
 from bench.result import cpu_of
 from bench.worlds import (
@@ -39,7 +42,7 @@ _DATABASE = "Open_vSwitch"
 class NodeDatabase:
     """The ovsdb-server of one node: bridge `br-int` with a port for each pod."""
 
-    def __init__(self, folder: Path, number: int, empty: Path, controller: str) -> None:
+    def __init__(self, folder: Path, number: int, empty: Path, controllers: Sequence[str]) -> None:
         self.folder = folder
         folder.mkdir()
         shutil.copy(empty, folder / "conf.db")
@@ -48,7 +51,7 @@ class NodeDatabase:
         quiet = subprocess.DEVNULL
         self._process = subprocess.Popen(
             ["ovsdb-server", "--no-chdir", "-vconsole:off", f"--unixctl={folder}/ctl", f"--remote=punix:{self._socket}",
-             f"--remote={controller}", f"{folder}/conf.db"], stdin=quiet, stdout=quiet, stderr=quiet,
+             *(f"--remote={one}" for one in controllers), f"{folder}/conf.db"], stdin=quiet, stdout=quiet, stderr=quiet,
         )  # fmt: skip
         self.number = number
         self.ofports = itertools.count(1)
@@ -169,15 +172,23 @@ def _reply(connection: socket.socket, number: int) -> list[dict[str, Any]]:
 
 
 class Fleet:
-    """`nodes` nodes with `pods` pods each, as a context manager; its manifests are in `manifests`, a file a node.
+    """`nodes` nodes with `pods` pods each, as a context manager; `objects` gets what they are, and their policies.
 
     Pod i of node n is in namespace (n * pods + i) % nodes, so that the pods of a namespace are on many nodes; pod 0 is
-    in `everywhere`.
+    in `everywhere`. `ovsdb` and `openflow` are the addresses of all controllers.
     """
 
-    def __init__(self, nodes: int, pods: int, folder: Path, ovsdb: str, openflow: str) -> None:
+    def __init__(
+        self,
+        nodes: int,
+        pods: int,
+        folder: Path,
+        objects: FleetObjects,
+        ovsdb: Sequence[str],
+        openflow: Sequence[str],
+    ) -> None:
         self.nodes = nodes
-        self.manifests = folder / "manifests"
+        self.objects = objects
         self._folder = folder
         self._ovsdb, self._openflow = ovsdb, openflow
         self._switch = PrivateSwitch(bridges=0)
@@ -193,7 +204,7 @@ class Fleet:
     def __enter__(self) -> Fleet:
         try:
             self._switch.__enter__()
-            self.write_world()
+            self._begin_world()
             self._start_databases()
             for first in range(0, self.nodes, BRIDGES_AT_ONCE):
                 self.add_bridges(range(first, min(first + BRIDGES_AT_ONCE, self.nodes)))
@@ -229,8 +240,8 @@ class Fleet:
             name = f"br{node}"
             command += ["--", "add-br", name, "--", "set", "Bridge", name, "datapath_type=dummy", "fail_mode=secure",
                         "protocols=OpenFlow14", f"other_config:datapath-id={node + 1:016x}",
-                        "--", "set-controller", name, self._openflow,
-                        "--", "set", "Controller", name, "connection_mode=out-of-band"]  # fmt: skip
+                        "other_config:disable-in-band=true",
+                        "--", "set-controller", name, *self._openflow]  # fmt: skip
         self._switch.vsctl("--no-wait", *command[1:])
 
     def reboot(self, node: int) -> None:
@@ -247,34 +258,44 @@ class Fleet:
         self.pods[node][f"{space}/{name}"] = pod
         return f"{space}/{name}"
 
-    def write_world(self) -> None:
-        """Write all manifests."""
-        self.manifests.mkdir()
+    def _begin_world(self) -> None:
         spaces = [f"namespace-{n}" for n in range(self.nodes)]
-        objects = [*map(namespace_manifest, [EVERYWHERE, *spaces]), *map(node_manifest, range(self.nodes))]
+        world = [*map(namespace_manifest, [EVERYWHERE, *spaces]), *map(node_manifest, range(self.nodes))]
         for space in spaces:
-            objects.append(policy_manifest(space, "default-deny", {}, policyTypes=["Ingress"]))
-            objects += [_between(space, app, (app + 1) % APPS) for app in range(APPS)]
-        self._write("world", objects)
-        for node in range(self.nodes):
-            self.write_node(node)
-        self.write_policy(80)
+            world.append(policy_manifest(space, "default-deny", {}, policyTypes=["Ingress"]))
+            world += [_between(space, app, 8080) for app in range(APPS)]
+        self.objects.begin([*world, _everywhere(80)], self.pods)
 
-    def write_node(self, node: int) -> None:
-        """Write the pods of a node."""
-        self._write(f"node-{node}", list(self.pods[node].values()))
+    def change_everywhere(self, port: int) -> None:
+        """Change the policy that concerns all nodes."""
+        self.objects.set_policy(_everywhere(port))
 
-    def write_policy(self, port: int) -> None:
-        """Write the policy that concerns all nodes: every pod of `everywhere` lets all others in at a port."""
-        rule = {"from": [{"podSelector": {}}], "ports": [{"port": port}]}
-        self._write("everywhere", [policy_manifest(EVERYWHERE, "all", {}, ingress=[rule])])
+    def subjects(self) -> dict[tuple[str, int], set[int]]:
+        """The nodes that have pods of each app, by its namespace and number, where its policy has peers."""
+        found: dict[tuple[str, int], set[int]] = defaultdict(set)
+        for node, pods in enumerate(self.pods):
+            for key, pod in pods.items():
+                if not key.startswith(f"{EVERYWHERE}/"):
+                    app = int(pod["metadata"]["labels"]["app"].removeprefix("app-"))
+                    found[key.partition("/")[0], app].add(node)
+        return {(space, app): nodes for (space, app), nodes in found.items() if (space, _peer(app)) in found}
 
-    def _write(self, name: str, objects: list[ApiObject]) -> None:
-        new = self.manifests / f".{name}.json"
-        new.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
-        new.rename(self.manifests / f"{name}.json")
+    def change_policy(self, space: str, app: int, port: int) -> None:
+        """Change the policy of an app of a namespace."""
+        self.objects.set_policy(_between(space, app, port))
 
 
-def _between(space: str, app: int, other: int) -> ApiObject:
-    rule = {"from": [{"podSelector": label_selector(app=f"app-{other}")}], "ports": [{"port": 8080}]}
+def _everywhere(port: int) -> ApiObject:
+    """Every pod of `everywhere` lets all others in at a port."""
+    rule = {"from": [{"podSelector": {}}], "ports": [{"port": port}]}
+    return policy_manifest(EVERYWHERE, "all", {}, ingress=[rule])
+
+
+def _peer(app: int) -> int:
+    """The app whose pods reach those of an app."""
+    return (app + 1) % APPS
+
+
+def _between(space: str, app: int, port: int) -> ApiObject:
+    rule = {"from": [{"podSelector": label_selector(app=f"app-{_peer(app)}")}], "ports": [{"port": port}]}
     return policy_manifest(space, f"app-{app}", label_selector(app=f"app-{app}"), ingress=[rule])

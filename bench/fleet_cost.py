@@ -1,256 +1,259 @@
-"""Measures a controller with a fleet: start with nothing on the switches, restart with everything right, a policy that
-touches all nodes, a node's reboot, and a rollout that replaces pods.
+"""Measures controllers with a fleet: start with nothing on the switches, restart with everything right, policies that
+touch all nodes and some, a node's reboot, a rollout that replaces pods, and with replicas the takeover after kill -9.
 
-The controller runs in this process, where the times of commit replies are known exactly; the switches and OVSDBs are
-`fleet`'s. Times are wall-clock times unless they say otherwise.
+Controllers are processes of their own, which say when each switch committed. Times are wall-clock times unless they say
+otherwise. CPU is told apart by who used it, since in a real fleet only the controllers share a machine with themselves.
 """
 
 from __future__ import annotations
 
-import os
-import socket
+import itertools
+import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from functools import partial
-from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MappingProxyType
 
 from bench.fleet import EVERYWHERE, Fleet
-from bench.result import Result, memory, most_memory, quantile
-
-if TYPE_CHECKING:
-    from controller.reconcile.reconciler import Reconciler
-    from controller.reconcile.switch import Switch
-    from controller.runtime.controller import Controller
+from bench.fleet_controllers import Controllers, Says
+from bench.fleet_objects import Api, FleetObjects, Folder
+from bench.result import Result, cpu_of, quantile
 
 FULL_NODES, PODS_PER_NODE = 500, 100
-PATIENCE_SECONDS = 600.0
-POLICY_ROUNDS, REBOOT_ROUNDS = 12, 5
+FULL_TAKEOVER = 240  # switches that one replica serves, from where on the bar for 250 holds
+POLICY_ROUNDS, SMALL_POLICY_ROUNDS, REBOOT_ROUNDS = 12, 40, 5
+FIRST_ROUNDS = 2  # which are not counted
 CHURN_RATE = 10_000 / 300  # replaced pods a second, at the full size: 10,000 in five minutes
 CHURN_SECONDS = 30.0
+FEW_NODES = 50  # with which, and fewer, the rollout is shorter
+CHURN_WORKERS = 64
 INSTALLED_SECONDS = 60.0
+More = dict[str, float | str]
 
 
-def measure_fleet(scale: float, nodes: str = "", pods: str = "") -> list[Result]:
-    """Measure. Without `nodes` the scale decides how many there are."""
-    from controller.base.hub import install
-
-    install(os.environ.get("OSKEN_HUB_TYPE", "eventlet"))
+def measure_fleet(scale: float, nodes: str = "", pods: str = "", replicas: str = "") -> list[Result]:
+    """Measure. Without `nodes` the scale decides how many there are; without `replicas` it is one controller alone."""
     count, each = int(nodes) if nodes else max(2, round(FULL_NODES * scale)), int(pods or PODS_PER_NODE)
-    with tempfile.TemporaryDirectory(prefix="hg-fleet-") as folder, ExitStack() as stack:
-        ports = [_free_port() for _ in range(2)]
-        ovsdb, openflow = (f"tcp:127.0.0.1:{port}" for port in ports)
-        fleet = stack.enter_context(Fleet(count, each, Path(folder), ovsdb, openflow))
-        return FleetMeasurement(fleet, ovsdb, openflow, count == FULL_NODES and each == PODS_PER_NODE).run()
+    with tempfile.TemporaryDirectory(prefix="hg-fleet-") as name, ExitStack() as stack:
+        folder = Path(name)
+        objects: FleetObjects = Folder(folder / "manifests")
+        if replicas:
+            objects = api = Api(folder / "api")
+            stack.callback(api.stop)
+        controllers = Controllers(int(replicas or 0), count, folder)
+        stack.callback(controllers.stop_all)
+        fleet = stack.enter_context(Fleet(count, each, folder, objects, controllers.ovsdb, controllers.openflow))
+        return FleetMeasurement(fleet, controllers, count == FULL_NODES and each == PODS_PER_NODE).run()
 
 
 class FleetMeasurement:
     """One run of all measurements with one fleet; `full`: bars hold for this size."""
 
-    def __init__(self, fleet: Fleet, ovsdb: str, openflow: str, full: bool) -> None:
+    def __init__(self, fleet: Fleet, controllers: Controllers, full: bool) -> None:
         self._fleet = fleet
-        self._ovsdb, self._openflow = ovsdb, openflow
+        self._controllers = controllers
         self._full = full
         self._of = f"{fleet.nodes} bridges"
-        self._core: Controller | None = None
+        if len(controllers.names) > 1:
+            self._of += f", {len(controllers.names)} replicas"
 
     def run(self) -> list[Result]:
         """Measure everything, in an order in which each leaves the fleet as the next one needs it."""
-        try:
-            return [*self._start(), *self._restart(), *self._policy(), *self._reboot(), *self._rollout()]
-        finally:
-            self._stop()
-
-    # -- the controller ------------------------------------------------------------------------------------------------
-
-    def _open(self) -> Controller:
-        from controller.config.schema import RunConfig
-        from controller.peers.limits import ConnectionLimits
-        from controller.runtime.controller import Controller
-
-        # All nodes of this fleet share the address of this machine, where those of a real one have an address each.
-        most = 4 * self._fleet.nodes + 4096
-        limits = ConnectionLimits(
-            connections=most, per_address=most, unproven=most, unproven_new_address=most, unproven_per_address=most,
-            tolerated_faults=most,
-        )  # fmt: skip
-
-        config = RunConfig.model_validate(
-            {"manifests": self._fleet.manifests, "ovsdb_listen": self._ovsdb, "openflow_listen": self._openflow,
-             "bridge": ("br-int",), "http": "127.0.0.1:1"}
-        )  # fmt: skip
-        core = self._core = Controller(config, limits)
-        core.start()
-        return core
-
-    def _stop(self) -> None:
-        if self._core is not None:
-            self._core.stop(10.0)
-            self._core = None
-
-    def _running(self) -> Controller:
-        if self._core is None:
-            raise RuntimeError("no controller runs")
-        return self._core
-
-    def _await(self, what: str, is_done: Callable[[Controller], bool]) -> float:
-        """Wait until `is_done`; returns the time.monotonic(). Raises TimeoutError."""
-        core, deadline = self._running(), time.monotonic() + PATIENCE_SECONDS
-        while not is_done(core):
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"not {what} within {PATIENCE_SECONDS:g} s")
-            core.reconciler.wait_for_batch(0.05)
-        return time.monotonic()
-
-    def _all_realized(self, core: Controller) -> bool:
-        return core.reconciler.read(
-            lambda reconciler, _: sum([switch.realized for switch in reconciler.switches.values()]) == self._fleet.nodes
-        )
+        steps = [self.start, self.restart, self.everywhere, self.policy, self.reboot, self.rollout]
+        if len(self._controllers.names) > 1:
+            steps.append(self.takeover)
+        found: list[Result] = []
+        for step in steps:
+            found += (new := step())
+            for one in new:  # all of them together take minutes, and a later one may fail
+                sys.stderr.write(f"{one.name}: {one.value:.3g} {one.unit} {one.more}\n")
+        return found
 
     # -- measurements --------------------------------------------------------------------------------------------------
 
-    def _start(self) -> list[Result]:
-        before, cpu, others = time.monotonic(), time.process_time(), self._fleet.cpu()
-        self._open()
-        seconds = self._await("realized", self._all_realized) - before
-        cpu = time.process_time() - cpu
-        megabytes = memory()
-        more: dict[str, float | str] = {
-            "CPU": cpu, **self._others(others), "flows": self._sum(_desired), "MB": megabytes,
-            "at most, MB": most_memory(),
+    def start(self) -> list[Result]:
+        """All controllers start, and nothing is on the switches."""
+        costs = _Costs(self._fleet, self._controllers)
+        self._controllers.start_all(self._fleet.objects.source)
+        at, said = self._controllers.wait_for("realized", _all_realized)
+        more = costs.more()
+        at_most = self._controllers.memory("VmHWM")
+        more |= {
+            "flows": sum(one.flows for one in said.values()), "MB of each": max(self._controllers.memory()),
+            "at most, MB": max(at_most),
         }  # fmt: skip
         bar, reach = (60.0, 25.0) if self._full else (None, None)
-        return [Result(f"{self._of}, nothing on them → all realized", seconds, "s", bar, reach, more=more)]
+        return [Result(f"{self._of}, nothing on them → all realized", at - costs.since, "s", bar, reach, more=more)]
 
-    def _restart(self) -> list[Result]:
-        self._stop()
-        before, cpu, others = time.monotonic(), time.process_time(), self._fleet.cpu()
-        self._open()
-        seconds = self._await("compared", self._all_realized) - before
-        cpu = time.process_time() - cpu
-        more: dict[str, float | str] = {
-            "CPU": cpu, **self._others(others), "bundles sent": self._sum(attrgetter("bundles_sent"))
-        }  # fmt: skip
+    def restart(self) -> list[Result]:
+        """All controllers start again, and everything is right on the switches."""
+        self._controllers.wait_divided()
+        self._controllers.stop_all()
+        costs = _Costs(self._fleet, self._controllers)
+        self._controllers.start_all(self._fleet.objects.source)
+        at, _ = self._controllers.wait_for("compared", _all_realized)
+        more = costs.more()
+        more["bundles sent"] = self._controllers.bundles()
+        divided = self._controllers.wait_divided() - costs.since
+        if len(self._controllers.names) > 1:
+            more["each replica has its own, s"] = divided
         bar, reach = (40.0, 15.0) if self._full else (None, None)
-        return [Result(f"{self._of}, everything right → all compared", seconds, "s", bar, reach, more=more)]
+        return [Result(f"{self._of}, everything right → all compared", at - costs.since, "s", bar, reach, more=more)]
 
-    def _others(self, before: tuple[float, float]) -> dict[str, float | str]:
-        """The CPU seconds of what shares the machine with the controller here, and does not in a real fleet."""
-        switch, databases = (now - then for now, then in zip(self._fleet.cpu(), before, strict=True))
-        return {"CPU of the switch": switch, "CPU of the OVSDBs": databases}
-
-    def _sum(self, of: Callable[[Switch], int]) -> int:
-        """The sum over all switches."""
-        return self._running().reconciler.read(
-            lambda reconciler, _: sum(of(switch) for switch in reconciler.switches.values())
-        )
-
-    def _policy(self) -> list[Result]:
+    def everywhere(self) -> list[Result]:
         """A policy with subjects on every node changes."""
-        times, cpu = [], []
+        times, costs = [], _Costs(self._fleet, self._controllers)
         for number in range(POLICY_ROUNDS):
-            before, began = time.monotonic(), time.process_time()
-            self._fleet.write_policy(1000 + number)
-            times.append(self._await_commits(before) - before)
-            cpu.append(time.process_time() - began)
-        more: dict[str, float | str] = {"CPU of one, p50": quantile(cpu, 0.5)}
-        return _both(f"policy on all of {self._of} → committed", times[2:], more)
+            before = time.monotonic()
+            self._fleet.change_everywhere(1000 + number)
+            times.append(self._committed(before) - before)
+        return _both(f"policy on all of {self._of} → committed", times[FIRST_ROUNDS:], costs.more(POLICY_ROUNDS))
 
-    def _await_commits(self, since: float) -> float:
-        """The time of the last commit reply, once every switch has committed after `since`."""
+    def policy(self) -> list[Result]:
+        """The policy of one app of one namespace changes, which has pods on some nodes."""
+        times, nodes, costs = [], 0, _Costs(self._fleet, self._controllers)
+        subjects = itertools.cycle(sorted(self._fleet.subjects().items()))
+        for number, ((space, app), concerned) in enumerate(itertools.islice(subjects, SMALL_POLICY_ROUNDS)):
+            before = time.monotonic()
+            self._fleet.change_policy(space, app, 2000 + number)
+            times.append(self._committed(before, [node + 1 for node in concerned]) - before)
+            nodes = max(nodes, len(concerned))
+        more: More = {"nodes, at most": nodes, **costs.more(SMALL_POLICY_ROUNDS)}
+        return _both(f"policy of an app, {self._of} → committed", times[FIRST_ROUNDS:], more)
 
-        def last(core: Controller) -> float:
-            found = core.reconciler.read(
-                lambda reconciler, _: [
-                    s.committed_at for s in reconciler.switches.values()
-                    if s.realized and s.committed_at is not None and s.committed_at > since
-                ]
-            )  # fmt: skip
-            return max(found) if len(found) == self._fleet.nodes else 0.0
+    def _committed(self, since: float, switches: Sequence[int] = ()) -> float:
+        """The time of the last commit reply, once each of these switches, or all, has committed after `since`."""
 
-        self._await("committed", lambda core: last(core) > 0)
-        return last(self._running())
+        def holds(said: Says) -> bool:
+            return all(one.realized and (one.committed_at or 0.0) > since for one in said.values())
 
-    def _reboot(self) -> list[Result]:
+        _, said = self._controllers.wait_for("committed", holds, switches)
+        return max(one.committed_at or 0.0 for one in said.values())
+
+    def reboot(self) -> list[Result]:
         """A node's switch comes back without flows: from its removal to the commit of all its flows."""
         times = []
         for number in range(REBOOT_ROUNDS):
             node = number * 7 % self._fleet.nodes
             before = time.monotonic()
             self._fleet.reboot(node)
-            self._await("realized again", partial(_has_committed, node + 1, before))
-            times.append(_committed(self._running(), node + 1) - before)
+            times.append(self._committed(before, [node + 1]) - before)
         return _both(f"a node of {self._of} reboots → realized", times, {})
 
-    def _rollout(self) -> list[Result]:
+    def rollout(self) -> list[Result]:
         """Pods are replaced at a steady rate: from the new pod's object and port to its mark in OVSDB."""
-        rate = max(1.0, CHURN_RATE * self._fleet.nodes / FULL_NODES)
-        count, begin, cpu = round(rate * CHURN_SECONDS), time.monotonic(), time.process_time()
-        found: list[float] = []
-        threads = []
-        late = 0.0
-        for number in range(count):
-            at = begin + number / rate
-            time.sleep(max(0.0, at - time.monotonic()))
-            late = max(late, time.monotonic() - at)
-            thread = threading.Thread(target=self._replace, args=(number, found), daemon=True)
-            thread.start()
-            threads.append(thread)
-        for thread in threads:
-            thread.join(INSTALLED_SECONDS + 10)
-        cpu = (time.process_time() - cpu) / count
-        more: dict[str, float | str] = {
-            "pods": count, "a second": rate, "not in time": count - len(found), "CPU for each, ms": 1e3 * cpu,
-            "latest start, s": late,
+        rate = max(2.0, CHURN_RATE * self._fleet.nodes / FULL_NODES)
+        count = round(rate * CHURN_SECONDS * min(1.0, self._fleet.nodes / FEW_NODES))
+        begin, costs = time.monotonic(), _Costs(self._fleet, self._controllers)
+        rollout = _Rollout(self._fleet)
+        with ThreadPoolExecutor(CHURN_WORKERS) as workers:
+            for number in range(count):
+                time.sleep(max(0.0, begin + number / rate - time.monotonic()))
+                workers.submit(rollout.replace, number, begin + number / rate)
+        more: More = {
+            "pods": count, "a second": rate, "not in time": count - len(rollout.seconds), "latest, s": rollout.latest,
+            "first error": rollout.error, **costs.more(count),
         }  # fmt: skip
-        return _both(f"rollout on {self._of}: pod created → enforced", found, more)
+        return _both(f"rollout on {self._of}: pod created → enforced", rollout.seconds, more)
 
-    def _replace(self, number: int, found: list[float]) -> None:
+    def takeover(self) -> list[Result]:
+        """A replica is killed: from its end until the others have compared its switches. Then it comes back."""
+        controllers = self._controllers
+        controllers.wait_divided()
+        name, served = max(controllers.says().items(), key=lambda one: len(one[1]))
+        moved = set(served)
+        costs = _Costs(self._fleet, controllers)
+        controllers.kill(name)
+        bundles = controllers.bundles()
+        first, _ = controllers.wait_for("taken over", lambda said: True, [min(moved)])
+        at, _ = controllers.wait_for("taken over", _all_realized)
+        more: More = {
+            "switches": len(moved), "one of them after, s": first - costs.since,
+            "bundles sent": controllers.bundles() - bundles, **costs.more(),
+        }  # fmt: skip
+        bar, reach = (30.0, 12.0) if len(moved) >= FULL_TAKEOVER else (None, None)
+        found = [Result(f"{self._of}: kill -9 → all owned and compared", at - costs.since, "s", bar, reach, more=more)]
+        costs = _Costs(self._fleet, controllers)
+        controllers.start(name, self._fleet.objects.source)
+        at = controllers.wait_divided()
+        found.append(Result(f"{self._of}: it comes back → has its own", at - costs.since, "s", more=costs.more()))
+        return found
+
+
+class _Rollout:
+    """Replaces pods, from several threads."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._lock = threading.Lock()
+        self.seconds: list[float] = []
+        self.latest = 0.0  # seconds by which a replacement began after its time
+        self.error = ""
+
+    def replace(self, number: int, at: float) -> None:
+        """Replace the oldest pod of a node by another one of its app."""
+        self.latest = max(self.latest, time.monotonic() - at)
+        try:
+            self.seconds.append(self._replace(number))
+        except Exception as error:  # noqa: BLE001 - one that fails is counted, and the first one told
+            self.error = self.error or f"{type(error).__name__}: {error}"
+
+    def _replace(self, number: int) -> float:
         fleet = self._fleet
         node = number % fleet.nodes
-        pods = fleet.pods[node]
-        old = next(one for one in pods if not one.startswith(EVERYWHERE))
-        app = pods.pop(old)["metadata"]["labels"]["app"]
         database = fleet.databases[node]
+        with self._lock:
+            pods = fleet.pods[node]
+            old = next(one for one in pods if not one.startswith(EVERYWHERE))
+            app = pods.pop(old)["metadata"]["labels"]["app"]
+            new = fleet.new_pod(node, old.partition("/")[0], f"new-{number}", app)
+            now = MappingProxyType(dict(pods))
         database.remove_port(old)
-        new = fleet.new_pod(node, old.partition("/")[0], f"new-{number}", app)
+        fleet.objects.remove(old)
         before = time.monotonic()
-        fleet.write_node(node)
+        fleet.objects.create(node, now, new)
         database.add_ports([new])
         database.await_installed(new, INSTALLED_SECONDS)
-        found.append(time.monotonic() - before)
+        return time.monotonic() - before
 
 
-def _desired(switch: Switch) -> int:
-    return len(switch.desired)
+class _Costs:
+    """The CPU seconds that everything uses from now on; `since` is now (monotonic)."""
+
+    def __init__(self, fleet: Fleet, controllers: Controllers) -> None:
+        self._fleet, self._controllers = fleet, controllers
+        self.since = time.monotonic()
+        self._before = controllers.cpu()
+        self._others = self._now()
+
+    def _now(self) -> tuple[float, float, float]:
+        return (*self._fleet.cpu(), sum(map(cpu_of, self._fleet.objects.pids())))
+
+    def more(self, rounds: int = 1) -> More:
+        """What was used since, of each round: by the controllers, the one that used most, and what in a real fleet is
+        on other machines.
+        """
+        used = {name: now - self._before.get(name, 0.0) for name, now in self._controllers.cpu().items()}
+        switch, databases, api = (now - then for now, then in zip(self._now(), self._others, strict=True))
+        found: More = {"CPU": sum(used.values()) / rounds}
+        if len(self._controllers.names) > 1:
+            found["CPU of one, at most"] = max(used.values()) / rounds
+        found |= {"CPU of the switch": switch / rounds, "CPU of the OVSDBs": databases / rounds}
+        if self._fleet.objects.pids():
+            found["CPU of the API server"] = api / rounds
+        return found
 
 
-def _committed(core: Controller, dpid: int) -> float:
-    """When a realized switch committed last; 0.0 where it is not realized."""
-
-    def look(reconciler: Reconciler, _: float) -> float:
-        switch = reconciler.switches.get(dpid)
-        return switch.committed_at or 0.0 if switch is not None and switch.realized else 0.0
-
-    return core.reconciler.read(look)
+def _all_realized(said: Says) -> bool:
+    return all(one.realized for one in said.values())
 
 
-def _has_committed(dpid: int, since: float, core: Controller) -> bool:
-    return _committed(core, dpid) > since
-
-
-def _both(name: str, seconds: list[float], more: dict[str, float | str]) -> list[Result]:
+def _both(name: str, seconds: Sequence[float], more: More) -> list[Result]:
     return [
         Result(f"{name}, {what}", 1e3 * quantile(seconds, part), "ms", more=more)
         for what, part in (("p50", 0.5), ("p99", 0.99))
     ]
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.openvswitch import PrivateSwitch
+from bench.ports import free_ports
 from bench.result import Result, quantile
 from bench.worlds import (
     ApiObject,
@@ -163,7 +164,7 @@ def _write_beside(path: Path, objects: list[ApiObject]) -> Path:
 def _with_world(scale: float) -> list[Result]:
     with tempfile.TemporaryDirectory(prefix="hg-bench-") as name:
         folder = Path(name)
-        http, openflow = free_port(), free_port()
+        http, openflow = free_ports(2)
         command = [sys.executable, "-W", "ignore", "-m", "controller", "run", "--manifests", name,
                    "--http", f"127.0.0.1:{http}", "--openflow-listen", f"tcp:127.0.0.1:{openflow}",
                    "--ovsdb-listen", "tcp:127.0.0.1:0"]  # fmt: skip
@@ -271,10 +272,3 @@ def _await(condition: Any) -> None:
 def _resident(pid: int, what: str = "VmRSS") -> float:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(what))
-
-
-def free_port() -> int:
-    """A TCP port of loopback that nobody has now."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port

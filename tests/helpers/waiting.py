@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Callable
 from typing import TypeVar
+
+from bench.ports import free_ports
 
 WAIT_SECONDS = 120.0
 _POLL_SECONDS = 0.01
@@ -28,12 +29,3 @@ def until(found: Callable[[], T], what: str | Callable[[], str] = "it", seconds:
 def free_port() -> int:
     """A TCP port of 127.0.0.1 that is free now."""
     return free_ports(1)[0]
-
-
-def free_ports(count: int) -> list[int]:
-    """Different ports that are free now: all are bound before any is given back."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports

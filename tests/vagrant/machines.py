@@ -16,10 +16,10 @@ from typing import Any
 
 import yaml
 
+from bench.ports import free_ports
 from tests.helpers.paths import ROOT
 from tests.helpers.truth.cases import Step
 from tests.helpers.truth.layout import OUTSIDE, PODS, TruthLayout
-from tests.helpers.waiting import free_ports
 from topology.host.process import python_path
 from topology.probe.matrix import LabProbe, Outcome
 from topology.remote.api import ClusterApi

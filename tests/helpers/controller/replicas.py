@@ -13,9 +13,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.ports import free_ports
 from tests.helpers.ovs.daemons import END_WITH_PARENT
 from tests.helpers.paths import ROOT
-from tests.helpers.waiting import free_ports, until
+from tests.helpers.waiting import until
 
 
 class Replica:

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from bench.control_plane import write_kubeconfig
 from controller.sources.source import SourceError
-from tests.helpers.api_server.server import ApiServer, write_kubeconfig
+from tests.helpers.api_server.server import ApiServer
 from tests.helpers.controller.kubernetes_source import RunningSource
 
 

@@ -11,11 +11,12 @@ import pytest
 import yaml
 from structlog.testing import capture_logs
 
+from bench.control_plane import write_kubeconfig
+from bench.ports import free_ports
 from controller.sources.kubernetes.problem_log import FailedRequest, ReadProblemLog, problem_lines
 from controller.sources.kubernetes.stream import ApiError
-from tests.helpers.api_server.server import ApiServer, write_kubeconfig
+from tests.helpers.api_server.server import ApiServer
 from tests.helpers.controller.kubernetes_source import RunningSource
-from tests.helpers.waiting import free_ports
 
 AWAY, BACK = "the Kubernetes API cannot be read", "the Kubernetes API can be read again"
 Lines = list[MutableMapping[str, Any]]

@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 
+from bench.ports import free_ports
 from tests.helpers.api_server.server import ApiServer
 from tests.helpers.controller.tcp_proxy import Proxy
-from tests.helpers.waiting import free_ports, until
+from tests.helpers.waiting import until
 
 pytestmark = pytest.mark.process
 
