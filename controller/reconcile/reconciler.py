@@ -111,13 +111,14 @@ class Reconciler:
         self._bridge_names = ", ".join(bridges)
         self._startup = Startup(expected, now, more_may_come)
         self._away = AwayOvsdbs(self._startup.configured)
-        self._networks = NetworkSettings(self.world)
+        self._networks = NetworkSettings(self.world, self.contained_errors)
         self._marker = PortMarker(self.world, self.ports, self.contained_errors, self.roles.serves)
         self._stale = False  # the world has changed since the plans were updated
         self._replan_at: float | None = None
         self._delivery = PlanDelivery(
-            self.world, self.roles, self.held_answers, self._marker, self._active_switch, self._let_go
-        )
+            self.world, self.roles, self.held_answers, self._marker, self._active_switch, self._let_go,
+            self.contained_errors,
+        )  # fmt: skip
         self._active: set[int] = set()  # switches to ask for commands
         self._due_times = DueTimes()
         self._other_commands: list[ForgetOvsdb | ProbeNode | SetNetwork] = []
@@ -267,6 +268,7 @@ class Reconciler:
         elif isinstance(event, Tick):
             self._active.update(self.switches)
             self._marker.on_tick(now)
+            self._stale |= self._delivery.is_due
             self._forget_ovsdbs(now)
         else:
             self._active.add(event.dpid)

@@ -44,14 +44,18 @@ class BridgeServices:
             self._put(services, port, self._place)
 
     def _put(self, services: ClusterServices, port: PlannedPort, place: Place) -> None:
-        keys, bodies, groups = services.render(port, place)
-        self._pieces.put(self._first + port.piece, keys, bodies)
-        bodies_by_id = dict(groups)
+        try:
+            found = services.render(port, place)
+            title, is_named = port.served.title, port.served.has_endpoint_flows(place.userspace)
+        except Exception as error:  # noqa: BLE001 - it concerns this port and no other
+            found, title, is_named = services.refuse(port, error), "", False
+        self._pieces.put(self._first + port.piece, found.keys, found.bodies)
+        bodies_by_id = dict(found.groups)
         for number in port.groups:
             body = bodies_by_id.get(number)
             if body is None:
                 self._groups.drop(number)
-                if port.served.has_endpoint_flows(place.userspace):
-                    self._groups.names[number] = port.served.title
+                if is_named:
+                    self._groups.names[number] = title
             else:
-                self._groups.put(number, body, port.served.title)
+                self._groups.put(number, body, title)

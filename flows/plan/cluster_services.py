@@ -112,6 +112,32 @@ class ClusterServices:
         changed = index.take_changes()
         if not changed:
             return None
+        try:
+            return self._plan(index, changed)
+        except Exception as error:
+            reasons = self._culprits(index, changed)
+            if not reasons:
+                raise
+            raise ServicesError(reasons) from error
+
+    def _culprits(self, index: ServiceIndex, changed: AbstractSet[Key]) -> dict[Key, Exception]:
+        """Planning these raised: which of them raises by itself, else which is the first that does beside others."""
+        reasons: dict[Key, Exception] = {}
+        for key in sorted(changed):
+            try:
+                ClusterServices(self._encoder)._plan(index, {key})
+            except Exception as error:  # noqa: BLE001 - it concerns this Service and no other
+                reasons[key] = error
+        together = ClusterServices(self._encoder)
+        for key in () if reasons else sorted(changed):
+            try:
+                together._plan(index, {key})
+            except Exception as error:  # noqa: BLE001 - as above
+                return {key: error}
+        return reasons
+
+    def _plan(self, index: ServiceIndex, changed: AbstractSet[Key]) -> ServiceChanges:
+        """Take these Services' ports as they are now. After an exception it is between two states."""
         of_service = self._with_room(index, changed)
         new = {name: one for ports in of_service.values() for name, one in ports.items()}
         old = {name: self._ports[name] for key in of_service for name in self._of_service.get(key, ())}
@@ -122,7 +148,7 @@ class ClusterServices:
         groups_before = {number for one in (*old.values(), *renumbered) for number in one.groups}
         pieces_gone = [self._remove(one) for one in gone]
         more_gone, addresses = self._count_addresses([one.served for one in old.values()], new.values())
-        ports = self._put_all(wanted)
+        ports = tuple(self._put(identity, served) for identity, served in wanted.items())
         for key, names in of_service.items():
             self._set_ports_of(key, tuple(names))
         if not self._ports and not self._addresses:
@@ -146,19 +172,6 @@ class ClusterServices:
             self._numbers.add(name)
         renumbered, self._numbers.renumbered = self._numbers.renumbered, set()
         return [self._ports[name] for name in sorted(renumbered & self._ports.keys())]
-
-    def _put_all(self, wanted: dict[bytes, ServedPort]) -> tuple[PlannedPort, ...]:
-        """Plan these ports. Raises ServicesError."""
-        found: list[PlannedPort] = []
-        reasons: dict[Key, Exception] = {}
-        for identity, served in wanted.items():
-            try:
-                found.append(self._put(identity, served))
-            except Exception as error:  # noqa: BLE001 - it concerns this Service and no other
-                reasons[served.service.key] = error
-        if reasons:
-            raise ServicesError(reasons)
-        return tuple(found)
 
     def _put(self, identity: bytes, served: ServedPort) -> PlannedPort:
         old = self._ports.get(identity)
@@ -227,24 +240,25 @@ class ClusterServices:
         return ServiceChanges(ports=tuple(self._ports[name] for name in sorted(self._by_node)))
 
     def render(self, port: PlannedPort, place: Place) -> EncodedPort:
-        """A planned port's flows and groups at a place; nothing where they cannot be made."""
+        """A planned port's flows and groups at a place."""
         served = port.served
         userspace = place.userspace
         found = None if served.by_node else port.renderings.get((_ANYWHERE, userspace))
         if found is not None:
             return found
-        try:
-            choice = served.choose(place.node, place.zone)
-            shared = choice if served.by_node else _ANYWHERE, userspace
-            found = port.renderings.get(shared)
-            if found is None:
-                found = self._encoder.service_port(served, choice, port.numbers, userspace)
-                port.renderings[shared] = found
-        except Exception as error:  # noqa: BLE001 - it concerns this port and no other
-            reason = f"its flows cannot be made, so nothing reaches it: {type(error).__name__}: {error}"
-            self._refused[port.identity] = reason
-            return EncodedPort()
+        choice = served.choose(place.node, place.zone)
+        shared = choice if served.by_node else _ANYWHERE, userspace
+        found = port.renderings.get(shared)
+        if found is None:
+            found = self._encoder.service_port(served, choice, port.numbers, userspace)
+            port.renderings[shared] = found
         return found
+
+    def refuse(self, port: PlannedPort, error: Exception) -> EncodedPort:
+        """A port cannot be rendered: tell it. Returns what it has then."""
+        reason = f"its flows cannot be made, so nothing reaches it: {type(error).__name__}: {error}"
+        self._refused[port.identity] = reason
+        return EncodedPort()
 
     def without_room(self) -> Sequence[Key]:
         """The Services and pods with host ports that are left out, because all together are too many."""
