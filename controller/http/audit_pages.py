@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 
 from pydantic import TypeAdapter
-from werkzeug.exceptions import BadRequest, ServiceUnavailable
+from werkzeug.exceptions import BadRequest
 from werkzeug.wrappers import Response
 
-from controller.http.requests import MAX_DIGITS, json_bytes, read_number
+from controller.http.requests import MAX_DIGITS, in_place, json_bytes, read_number
 from controller.status.audit_model import AuditAnswer, AuditApi, AuditEvent, DropsAnswer
 
 FOLLOW_SECONDS = 50.0  # less than what the server grants one response
@@ -24,6 +24,7 @@ KEEP_ALIVE_SECONDS = (
     5.0  # after which a stream without events gets an empty line, so that a client that left is noticed
 )
 MAX_FOLLOWERS = 16
+AUDIT_PLACES = MAX_FOLLOWERS + 4  # of requests; those that do not follow have 4
 MAX_EVENTS = 10_000  # in one answer
 DEFAULT_EVENTS = 1_000
 LAST_EVENT_ID = "last_event_id"  # the header, as a parameter
@@ -67,11 +68,10 @@ class AuditPages:
     def _follow(self, form: str, after: int, most: int, chosen: Chosen) -> Response:
         if form not in _MIME:
             raise BadRequest(f"follow is {' or '.join(_MIME)}")
-        if not self._followers.acquire(blocking=False):
-            raise ServiceUnavailable("too many clients follow events; try again", retry_after=1)
-        response = Response(self._stream(form == "sse", after, most, chosen), content_type=_MIME[form])
-        response.call_on_close(self._followers.release)
-        return response
+        return in_place(
+            self._followers,
+            lambda: Response(self._stream(form == "sse", after, most, chosen), content_type=_MIME[form]),
+        )
 
     def _stream(self, sse: bool, after: int, most: int, chosen: Chosen) -> Iterator[bytes]:
         yield b"retry: 500\n\n" if sse else b"\n"

@@ -7,8 +7,9 @@ would delay OpenFlow echo replies.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields
+from itertools import islice
 from typing import Any, Generic, TypeVar, get_type_hints
 
 from prometheus_client import CollectorRegistry
@@ -37,14 +38,19 @@ class ListEncoder(Generic[T]):
         """The JSON list."""
         last, text = self._last
         if last is not values:
-            text = b"[" + b",".join(self._chunks(values)) + b"]"
+            text = b"".join(encoded_list(self._adapter, values))
             self._last = (values, text)
         return text
 
-    def _chunks(self, values: Sequence[T]) -> Iterator[bytes]:
-        for start in range(0, len(values), VALUES_PER_CHUNK):
-            yield self._adapter.dump_json(values[start : start + VALUES_PER_CHUNK])[1:-1]
-            time.sleep(0)
+
+def encoded_list(adapter: TypeAdapter[Any], values: Iterable[Any]) -> Iterator[bytes]:
+    """A JSON list in parts; the values are asked for as it goes. `adapter` encodes a sequence of them."""
+    left, start = iter(values), b"["
+    while chunk := tuple(islice(left, VALUES_PER_CHUNK)):
+        yield start + adapter.dump_json(chunk)[1:-1]
+        start = b","
+        time.sleep(0)
+    yield b"[]" if start == b"[" else b"]"
 
 
 class StatusEncoder:
@@ -58,15 +64,16 @@ class StatusEncoder:
             name: adapter.dump_json for name, adapter in hints.items() if name not in _LONG
         }
 
-    def encode(self, view: StatusView) -> bytes:
-        """The JSON object."""
-        parts = []
+    def encode(self, view: StatusView) -> list[bytes]:
+        """The JSON object in parts; the long ones are shared by all answers of which they are a part."""
+        parts, start = [], b'{"'
         for field in fields(StatusView):
             value = getattr(view, field.name)
             encoder = self._lists.get(field.name)
             text = encoder.encode(value) if encoder else self._short[field.name](value)
-            parts.append(b'"' + field.name.encode() + b'":' + text)
-        return b"{" + b",".join(parts) + b"}"
+            parts += [start + field.name.encode() + b'":', text]
+            start = b',"'
+        return [*parts, b"}"]
 
 
 class _OneMetric:

@@ -11,7 +11,7 @@ import json
 import logging
 import math
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from prometheus_client import CollectorRegistry
@@ -28,19 +28,20 @@ from werkzeug.exceptions import (
 from werkzeug.wrappers import Request, Response
 
 from controller.base.threads import ended_threads, log_ended_threads
-from controller.http.audit_pages import AUDIT_PARAMETERS, DROPS_PARAMETERS, LAST_EVENT_ID, AuditPages
-from controller.http.long_answers import ListEncoder, StatusEncoder, exposition
+from controller.http.audit_pages import AUDIT_PARAMETERS, AUDIT_PLACES, DROPS_PARAMETERS, LAST_EVENT_ID, AuditPages
+from controller.http.long_answers import StatusEncoder, encoded_list, exposition
 from controller.http.requests import (
     MAX_PARAMETER,
     HttpPage,
     check_act,
     check_host,
     error_answer,
+    in_place,
     json_answer,
     json_bytes,
+    json_parts,
     read_number,
     read_parameters,
-    slot,
 )
 from controller.status.detail_model import (
     BadQuestion,
@@ -67,7 +68,7 @@ MISSING_HEADER = "Headgate-Missing"  # header of /flows: a JSON list of switches
 MAX_MISSING_BYTES = 4096  # bytes
 WAIT_JSON = TypeAdapter(WaitResult)
 CONDITIONS_JSON = TypeAdapter(ConditionsPart)
-FLOWS_JSON = TypeAdapter(list[FlowView])
+FLOWS_JSON = TypeAdapter(tuple[FlowView, ...])
 POD_JSON = TypeAdapter(PodDetail)
 POLICY_JSON = TypeAdapter(PolicyDetail)
 SUPPORT_JSON = TypeAdapter(SupportView)
@@ -126,7 +127,7 @@ class Application:
             "/cluster": HttpPage(self._cluster, threading.BoundedSemaphore(2)),
             "/verify": HttpPage(self._verify, threading.BoundedSemaphore(1), parameters=("node", "count", "seed")),
             "/support": HttpPage(self._support, threading.BoundedSemaphore(2)),
-            "/audit": HttpPage(audit.audit, threading.BoundedSemaphore(4), ("GET",), AUDIT_PARAMETERS),
+            "/audit": HttpPage(audit.audit, threading.BoundedSemaphore(AUDIT_PLACES), ("GET",), AUDIT_PARAMETERS),
             "/drops": HttpPage(audit.drops, threading.BoundedSemaphore(2), parameters=DROPS_PARAMETERS),
         }
         # Pages of one object: its NAMESPACE/NAME follows in the path.
@@ -174,8 +175,7 @@ class Application:
         parameters = read_parameters(request, page.parameters)
         if "after" in page.parameters and (last := request.headers.get("Last-Event-ID")):
             parameters[LAST_EVENT_ID] = last
-        with slot(page.slots):
-            return page.handler(parameters | named)
+        return in_place(page.slots, lambda: page.handler(parameters | named))
 
     def _healthz(self, _: Mapping[str, str]) -> Response:
         log_ended_threads()
@@ -188,7 +188,7 @@ class Application:
         return json_answer({"ready": not missing, "waiting_for": missing}, 503 if missing else 200)
 
     def _status(self, parameters: Mapping[str, str]) -> Response:
-        return json_bytes(self._encoder.encode(self._api.status(_is_local(parameters))))
+        return json_parts([*self._encoder.encode(self._api.status(_is_local(parameters))), b"\n"])
 
     def _metrics(self, _: Mapping[str, str]) -> Response:
         encode, content_type = choose_encoder("")
@@ -210,10 +210,10 @@ class Application:
             raise NotFound(str(error)) from None
         except SwitchUnavailable as error:
             raise ServiceUnavailable(str(error)) from None
-        wanted = [
+        wanted = (
             flow for flow in flows if (pod is None or pod in flow.pods) and (policy is None or policy in flow.policies)
-        ]
-        response = json_bytes(ListEncoder[FlowView](FLOWS_JSON).encode(wanted))
+        )
+        response = json_parts(_cut_short_on_errors(encoded_list(FLOWS_JSON, wanted)))
         if missing:
             response.headers[MISSING_HEADER] = json.dumps(_shortened(missing))
         return response
@@ -281,6 +281,20 @@ def _flag(parameters: Mapping[str, str], name: str, default: str) -> bool:
     if text not in ("0", "1"):
         raise BadRequest(f"{name} is 0 or 1")
     return text == "1"
+
+
+def _cut_short_on_errors(parts: Iterator[bytes]) -> Iterator[bytes]:
+    """The same parts and a line break. An error ends the connection in the middle: the list has no end, so nobody takes
+    it for the whole."""
+    try:
+        yield from parts
+    except SwitchUnavailable as error:
+        log.warning("an answer to /flows was cut short: %s", error)
+        raise
+    except Exception:
+        log.exception("an answer to /flows was cut short")
+        raise
+    yield b"\n"
 
 
 def _shortened(lines: tuple[str, ...]) -> list[str]:

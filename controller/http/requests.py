@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from werkzeug.exceptions import BadRequest, Forbidden, HTTPException, MisdirectedRequest, ServiceUnavailable
@@ -73,15 +72,25 @@ def read_number(parameters: Mapping[str, str], name: str, default: int) -> int:
     return int(text)
 
 
-@contextmanager
-def slot(slots: threading.BoundedSemaphore) -> Iterator[None]:
-    """Hold one of these slots. Raises ServiceUnavailable where all are taken."""
+def in_place(slots: threading.BoundedSemaphore, answer: Callable[[], Response], retry_after: int = 1) -> Response:
+    """An answer that holds one of these places until it is sent, so that as many are in memory at once. Raises
+    ServiceUnavailable where all are taken."""
     if not slots.acquire(blocking=False):
-        raise ServiceUnavailable("too many requests of this kind at once; try again", retry_after=1)
+        raise ServiceUnavailable("too many requests of this kind at once; try again", retry_after=retry_after)
+    held = [slots.release]
+
+    def release() -> None:
+        """Once, however often a response is closed."""
+        if held:
+            held.pop()()
+
     try:
-        yield
-    finally:
-        slots.release()
+        response = answer()
+    except BaseException:
+        release()
+        raise
+    response.call_on_close(release)
+    return response
 
 
 def error_answer(error: HTTPException) -> Response:
@@ -101,3 +110,9 @@ def json_answer(value: object, status: int = 200) -> Response:
 def json_bytes(body: bytes, status: int = 200) -> Response:
     """JSON that is encoded already."""
     return Response(body + b"\n", status, content_type="application/json")
+
+
+def json_parts(parts: Iterable[bytes]) -> Response:
+    """JSON that is encoded in parts: all of them, or as they are made, which then cannot end in an error but by ending
+    the connection."""
+    return Response(parts, content_type="application/json")

@@ -8,12 +8,12 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from controller.base.hub import offload
 from controller.base.version import version
 from controller.config.schema import RunConfig
 from controller.openflow.app import HeadgateApp
 from controller.ovsdb.service import Ovsdb
 from controller.replicas.fleet import Fleet
+from controller.runtime.answer_lanes import compute
 from controller.runtime.audit_answers import AuditAnswers
 from controller.runtime.explanations import Explanations
 from controller.runtime.flow_dumps import FlowDumps
@@ -28,7 +28,7 @@ from controller.status.cluster_model import cluster_json
 from controller.status.detail_model import ConditionsPart, Live, PodDetail, PolicyDetail, SupportView, UnknownObject
 from controller.status.details import parse_key, pod_bridges, pod_detail, policy_bridges, policy_detail
 from controller.status.model import (
-    FlowsAnswer,
+    FlowStream,
     OvsdbView,
     ProblemView,
     SourceView,
@@ -166,7 +166,7 @@ class Answers:
         name = self._fleet.name if self._fleet is not None else ""
         return self._reconciler.read(lambda reconciler, _: conditions_part(reconciler, name))
 
-    def flows(self, node: str | None) -> FlowsAnswer:
+    def flows(self, node: str | None) -> FlowStream:
         """The flows now on the switches of `node`, or of all nodes.
 
         Raises UnknownNode, or SwitchUnavailable if no switch answered.
@@ -219,7 +219,7 @@ class Answers:
     def cluster(self) -> bytes:
         """The effective cluster and the served bridges, encoded outside of the lock."""
         parts, bridges, network = self._reconciler.read(lambda reconciler, _: _cluster_parts(reconciler.world))
-        return offload(_encoded, parts, bridges, network)
+        return compute(_encoded, parts, bridges, network)
 
     def support(self) -> SupportView:
         """What a support bundle takes from the controller, without secrets."""

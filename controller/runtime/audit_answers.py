@@ -43,7 +43,7 @@ class AuditAnswers:
         events = [one for one in self._kept.after(0, MAX_READ).events if one.verdict != "allowed"]
         if pod is not None:
             events, foreign = [one for one in events if pod in one.ends], []
-        return DropsAnswer(tuple(totals[:MAX_TOTALS]), tuple(foreign), tuple(events[-most:]), problems)
+        return DropsAnswer(tuple(totals[:MAX_TOTALS]), tuple(foreign), tuple(events[-most:] if most else ()), problems)
 
 
 def _total(found: tuple[str, dict[str, str], float]) -> DropTotal:

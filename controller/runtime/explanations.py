@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
-from controller.base.hub import offload
 from controller.reconcile.reconciler import Reconciler
+from controller.runtime.answer_lanes import compute
 from controller.runtime.flow_dumps import FlowDumps
 from controller.runtime.live_probe import Busy, LiveProbes, OpenSwitch, holds_back
 from controller.runtime.locked_reconciler import LockedReconciler
@@ -60,7 +60,7 @@ class Explanations:
         parts, gone = self._reconciler.read(partial(_parts_and_gone, (source, destination)))
         answered = self._reconciler.read(partial(_answered, source))
         try:
-            found = offload(_answer, parts, gone, source, destination, port, version)
+            found = compute(_answer, parts, gone, source, destination, port, version)
         except ProbeError as error:
             raise BadQuestion(str(error)) from None
         found = found._replace(
@@ -79,7 +79,7 @@ class Explanations:
         note = self._dumps.refresh_counters(names)
         parts = self._reconciler.read(partial(_switch_parts, names))
         try:
-            known, journeys = offload(_journeys, parts, probes)
+            known, journeys = compute(_journeys, parts, probes)
         except Unwalkable as error:
             return replace(explanation, notes=(*explanation.notes, f"the switches are not looked at: {error}"))
         met = [met_flows(one) for one in journeys]

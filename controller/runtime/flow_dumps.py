@@ -7,18 +7,22 @@ Must not live here: the requests to a switch (`controller.openflow.dump_request`
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from functools import partial
+from itertools import islice
 
 from controller.reconcile.reconciler import Reconciler
 from controller.reconcile.switch import Switch
+from controller.runtime.answer_lanes import compute
 from controller.runtime.event_queue import EventQueue
 from controller.runtime.locked_reconciler import LockedReconciler
-from controller.status.flows import flow_views
-from controller.status.model import FlowsAnswer, FlowView, SwitchUnavailable, UnknownNode
+from controller.status.flows import FlowParts, flow_parts, flow_views
+from controller.status.model import FlowStream, FlowView, SwitchUnavailable, UnknownNode
 from flows.bridge.claim_contest import BridgeName
 
 DUMP_SECONDS = 10.0
 DUMP_POLL_SECONDS = 0.05
+CHUNK_FLOWS = 500  # that are made at once: others compute in between
 MAX_FRESH_DUMPS = 8  # for the counters of one pod or policy; beyond that the counters of the last audit are shown
 
 
@@ -29,7 +33,7 @@ class FlowDumps:
         self._reconciler = reconciler
         self._events = events
 
-    def flows(self, node: str | None) -> FlowsAnswer:
+    def flows(self, node: str | None) -> FlowStream:
         """The flows now on the switches of `node`, or of all nodes; switches that did not answer are named.
 
         Raises UnknownNode, or SwitchUnavailable if no switch answered.
@@ -44,16 +48,24 @@ class FlowDumps:
             except SwitchUnavailable as error:
                 missing[name] = str(error)
         self._events.drain(_left(deadline))
-        flows: list[FlowView] = []
         for name, count in before.items():
             try:
                 self._await_dump(name, count, deadline)
-                flows += self._reconciler.read(partial(_flow_views, name))
             except SwitchUnavailable as error:
                 missing[name] = str(error)
         if missing and len(missing) == len(names):
             raise SwitchUnavailable("; ".join(missing.values()))
-        return FlowsAnswer(flows, tuple(missing.values()))
+        there = [name for name in before if name not in missing]
+        return FlowStream(self._views(there), tuple(missing.values()))
+
+    def _views(self, names: list[BridgeName]) -> Iterator[FlowView]:
+        """The flows of these bridges, made a chunk at a time as they are asked for. Raises SwitchUnavailable where a
+        switch goes meanwhile."""
+        for name in names:
+            views = flow_views(self._reconciler.read(partial(_flow_parts, name)))
+            chunk: list[FlowView]
+            while chunk := compute(list, islice(views, CHUNK_FLOWS)):
+                yield from chunk
 
     def refresh_counters(self, names: list[BridgeName]) -> str:
         """Have these switches dump their counters; returns why some counters are older or missing, else ''."""
@@ -105,9 +117,9 @@ def _count_dumps(name: BridgeName, reconciler: Reconciler, _: float) -> int:
     return _switch(name, reconciler, "disconnected").full_dumps
 
 
-def _flow_views(name: BridgeName, reconciler: Reconciler, _: float) -> list[FlowView]:
+def _flow_parts(name: BridgeName, reconciler: Reconciler, _: float) -> FlowParts:
     _switch(name, reconciler, "disconnected")
-    return flow_views(reconciler, name)
+    return flow_parts(reconciler, name)
 
 
 def _switch(name: BridgeName, reconciler: Reconciler, otherwise: str) -> Switch:

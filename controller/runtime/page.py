@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
-from controller.base.hub import offload
 from controller.metrics.packet_counters import PacketCounters
 from controller.reconcile.reconciler import Reconciler
+from controller.runtime.answer_lanes import compute
 from controller.runtime.answers import Answers
 from controller.runtime.flow_dumps import FlowDumps
 from controller.runtime.locked_reconciler import LockedReconciler
@@ -110,7 +111,7 @@ class Page:
         self, source: str, destination: str, port: str, version: int | None, switches: bool = True
     ) -> Explanation:
         """The verdict on a connection and its reasons. Ends may be rows of the matrix, too. Raises BadQuestion."""
-        source, destination, notes = offload(_stand_ins, self._matrices.cluster(), source, destination)
+        source, destination, notes = compute(_stand_ins, self._matrices.cluster(), source, destination)
         found = self._answers.explain(source, destination, port, version, switches)
         return replace(found, notes=(*notes, *found.notes))
 
@@ -133,7 +134,7 @@ class Page:
         if not switches:
             raise UnknownNode(f"there is no switch of node {name}")
         pods = [one for one in cached.pods if one.node == name]
-        counts: Counter[int] = offload(Counter, self._reconciler.read(lambda reconciler, _: _tables(reconciler, name)))
+        counts: Counter[int] = compute(Counter, self._reconciler.read(lambda reconciler, _: _tables(reconciler, name)))
         stages = tuple(
             StageView(one.number, one.name, one.does, one.miss, one.leads_to, counts[one.number]) for one in TABLES
         )
@@ -142,13 +143,14 @@ class Page:
     def flows(self, node: str, table: str, text: str) -> PageFlows:
         """Flows of a node in a table that have a text anywhere. Raises UnknownNode or SwitchUnavailable."""
         flows, missing = self._answers.flows(node)
-        found = [one for one in flows if table in ("", one.table_name) and (not text or _has(one, text.lower()))]
-        return PageFlows(tuple(found[:MAX_FLOWS_LISTED]), len(found), missing)
+        found = (one for one in flows if table in ("", one.table_name) and (not text or _has(one, text.lower())))
+        listed = tuple(islice(found, MAX_FLOWS_LISTED))
+        return PageFlows(listed, len(listed) + sum(1 for _ in found), missing)
 
     def find(self, text: str) -> tuple[FoundObject, ...]:
         """What a text leads to."""
         cluster = self._matrices.cluster()
-        return offload(_find, cluster, text.strip().lower())
+        return compute(_find, cluster, text.strip().lower())
 
     def plan(self, applied: str, deleted: str) -> PagePlan:
         """What applying and deleting the objects of two manifests would do. Raises BadQuestion."""

@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from controller.base.hub import offload
 from controller.base.threads import watched
+from controller.runtime.answer_lanes import compute
 from controller.runtime.page_history import PodHistory
 from controller.runtime.status_cache import CachedStatus, StatusCache
 from controller.status.model import PodView, ProblemView, SwitchView
@@ -111,14 +111,14 @@ class PageFeed:
             return
         now = time.monotonic()
         same = old is not None and new.pods is old.pods
-        pods = self._pods if same else offload(_by, new.pods, _pod_key)
+        pods = self._pods if same else compute(_by, new.pods, _pod_key)
         if old is None:
             self._pods = pods
             with self._condition:
                 self._last, self._serial = new, 1
                 self._condition.notify_all()
             return
-        changed, gone = ([], []) if same else offload(_changed, self._pods, pods)
+        changed, gone = ([], []) if same else compute(_changed, self._pods, pods)
         for key in (*changed, *gone):
             self._history.note(self._pods.get(key), pods.get(key), now)
         delta = self._delta(old, new, [pods[key] for key in changed], gone)

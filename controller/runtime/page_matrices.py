@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
-from controller.base.hub import offload
+from controller.runtime.answer_lanes import compute, compute_long
 from controller.runtime.locked_reconciler import LockedReconciler
 from controller.sources.folder.manifest import read_manifest
 from controller.sources.unit import SourceUnit
@@ -51,19 +51,19 @@ class Matrices:
         parts = self._reconciler.read(lambda reconciler, _: reconciler.world.effective_parts())
         with self._lock:
             if self._parts is None or self._parts.cluster is not parts.cluster or self._parts != parts:
-                self._parts, self._cluster = parts, offload(effective_cluster, parts)
+                self._parts, self._cluster = parts, compute(effective_cluster, parts)
                 self._kept.clear()
             return self._cluster
 
     def matrix(self, by: str, port: str, choice: Choice) -> dict[str, Any]:
         """The rows and columns that are wanted. Raises BadQuestion."""
         found, wanted = self._chosen(by, port, choice, MAX_GROUPS)
-        return offload(_values, found, wanted)
+        return compute(_values, found, wanted)
 
     def matrix_file(self, by: str, port: str, choice: Choice) -> str:
         """The same as one HTML file, however long. Raises BadQuestion."""
         found, wanted = self._chosen(by, port, choice)
-        text: str = offload(lambda: matrix_page(found if wanted is None else narrowed(found, wanted)))
+        text: str = compute_long(lambda: matrix_page(found if wanted is None else narrowed(found, wanted)))
         return text
 
     def _chosen(
@@ -74,13 +74,13 @@ class Matrices:
         if by not in list(Level):
             raise BadQuestion(f"a matrix is by {', '.join(Level)}")
         cluster = self.cluster()
-        names = offload(_wanted_names, cluster, by, choice)
+        names = compute(_wanted_names, cluster, by, choice)
         if most is not None and len(names) > most:
             raise BadQuestion(f"{len(names):,} rows are too many for a page: choose a namespace, a node or a label")
         view = self._kept.get((by, port))
         if view is None:
             try:
-                view = offload(matrix_view, cluster, Level(by), port)
+                view = compute_long(matrix_view, cluster, Level(by), port)
             except PortError as error:
                 raise BadQuestion(str(error)) from None
             with self._lock:
@@ -99,10 +99,10 @@ class Matrices:
         if not changes.put and not changes.deleted:
             reasons = "; ".join(f"{one.field}: {one.reason}" for one in changes.problems[:3])
             raise BadQuestion(reasons or "the text has no object that policy depends on")
-        plan, after = offload(plan_and_cluster, present, changes)
+        plan, after = compute_long(plan_and_cluster, present, changes)
         if not plan.reach or len(cluster.pods) > MAX_PLANNED_PODS:
             return PagePlan(plan)
-        return PagePlan(plan, *offload(_before_and_after, cluster, after))
+        return PagePlan(plan, *compute_long(_before_and_after, cluster, after))
 
 
 def _served(world: World) -> tuple[list[BridgeState], NetworkOptions]:

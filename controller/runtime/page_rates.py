@@ -14,7 +14,6 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
-from controller.base.hub import offload
 from controller.metrics.packet_counters import (
     AllowedLabels,
     CounterSample,
@@ -24,6 +23,7 @@ from controller.metrics.packet_counters import (
     TierLabels,
 )
 from controller.reconcile.reconciler import Reconciler
+from controller.runtime.answer_lanes import compute
 from controller.runtime.flow_dumps import FlowDumps
 from controller.runtime.locked_reconciler import LockedReconciler
 from controller.status.page_model import MAX_FOUND, DeniedRate, NodeRates, PageRates, Rate, RuleRate
@@ -109,7 +109,7 @@ class RateMeter:
                 self._readings.pop(name, None)
                 continue
             node, counters = found
-            tables, totals = offload(_summed, counters, self._packets.last_samples(node, name[1]))
+            tables, totals = compute(_summed, counters, self._packets.last_samples(node, name[1]))
             now = time.monotonic()
             self._readings[name] = _compared(self._readings.get(name), _Reading(now, node, tables, totals))
         took = time.monotonic() - began

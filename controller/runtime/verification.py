@@ -6,8 +6,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from controller.base.hub import offload
 from controller.reconcile.reconciler import Reconciler
+from controller.runtime.answer_lanes import compute_long
 from controller.runtime.flow_dumps import MAX_FRESH_DUMPS, FlowDumps
 from controller.runtime.locked_reconciler import LockedReconciler
 from controller.status.detail_model import BadQuestion
@@ -40,7 +40,7 @@ class Verification:
         note = self._dumps.refresh_counters(names)
         cluster, parts = self._reconciler.read(lambda reconciler, _: _parts(reconciler, names))
         try:
-            return offload(_compare, cluster, parts, count, seed, note)
+            return compute_long(_compare, cluster, parts, count, seed, note)
         except Unwalkable as error:
             raise SwitchUnavailable(str(error)) from None
 

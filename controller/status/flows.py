@@ -1,13 +1,17 @@
-"""The flows of a bridge with their pods, policies and rules, found by cookies, ports and conjunction ids."""
+"""The flows of a bridge with their pods, policies and rules, found by cookies, ports and conjunction ids.
+
+Under the lock only references are copied (`flow_parts`); the views are made of them outside of it, one by one: a switch
+may have a million flows, and a view is larger than a flow.
+"""
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from operator import itemgetter
 
-from controller.reconcile.group_state import GroupState
 from controller.reconcile.reconciler import Reconciler
-from controller.reconcile.switch import Switch
 from controller.status.details import DENY_KINDS, STAGED_KINDS, isolating_policies
 from controller.status.foreign_flows import describe_foreign
 from controller.status.model import FlowView
@@ -21,72 +25,122 @@ from flows.openflow.match_fields import IN_PORT, REGISTERS
 from flows.pipeline.cookies import COOKIE_NUMBER_MASK, CookieKind, cookie, read_cookie
 from flows.pipeline.registers import SOURCE_OFPORT
 from flows.pipeline.tables import TABLE_NAMES
-from flows.policy.tracked_sets import TrackedRule
+from flows.policy.rule import RuleRef
 from flows.wire import text
 from flows.wire.actions import may_use_group
 from flows.wire.codec import decode_flow
 from flows.wire.errors import CodecError
 from flows.wire.groups import nat_targets, nat_targets_of_flow
-from flows.wire.values import Body, FlowCounters, FlowKey, ForeignFlow, WireFlow, WireGroup, wire_flow
+from flows.wire.values import (
+    KEY_PREFIX,
+    Body,
+    FlowCounters,
+    FlowKey,
+    ForeignFlow,
+    GroupBody,
+    WireFlow,
+    WireGroup,
+    wire_flow,
+)
 
 _OF_PORTS = (CookieKind.PORT, CookieKind.DENY_EGRESS, CookieKind.DENY_INGRESS, CookieKind.SENT, CookieKind.INVALID,
              CookieKind.BROKEN, *STAGED_KINDS)  # fmt: skip
 
-
+_NO_COUNTERS = FlowCounters(0, 0, 0)
 MAX_ENDPOINTS_SHOWN = 10  # of a group
 
 
-def flow_views(reconciler: Reconciler, name: BridgeName) -> list[FlowView]:
-    """The flows of one bridge as last dumped, by table, highest priority first."""
-    switch = reconciler.switch_of(name)
-    if switch is None:
-        return []
+@dataclass(frozen=True, slots=True)
+class FlowParts:
+    """What the views of one bridge's flows are made of: references, copied under the lock by `flow_parts`."""
+
+    node: str
+    bridge: str
+    flows: list[tuple[FlowKey, Body]]
+    foreign: tuple[ForeignFlow, ...]
+    counters: Mapping[FlowKey, FlowCounters]
+    owners: Mapping[int, tuple[RuleRef, ...]]  # of the rules on this bridge, by conjunction id
+    pods: Mapping[int, str]  # by ofport
+    ports: Mapping[int, str]  # names by ofport
+    deniers: Mapping[int, tuple[str, ...]]  # policies by the cookie of the flow that drops or counts for them
+    groups: Mapping[int, GroupBody]
+    group_names: Mapping[int, str]
+
+
+def flow_parts(
+    reconciler: Reconciler, name: BridgeName, flows: Iterable[tuple[FlowKey, Body]] | None = None
+) -> FlowParts:
+    """Copy what is needed for all flows of a bridge as last dumped, or for `flows` of it; call it under the lock."""
     bridge = reconciler.world.bridges[name]
-    views = list(_views(reconciler, name, switch, switch.actual_flows() or ()).values())
-    ports = _port_names(bridge)
-    views += [_foreign_view(bridge.node, bridge.name, one, ports) for one in switch.foreign_flows]
-    return sorted(views, key=lambda view: (view.table, -view.priority, view.match))
+    switch = reconciler.switch_of(name)
+    plan = reconciler.world.plan_of(name)
+    pod_bindings = plan.binding.pods if plan else ()
+    found = flows
+    if found is None and switch is not None:
+        found = switch.actual_flows()
+    return FlowParts(
+        bridge.node,
+        bridge.name,
+        list(found or ()),
+        tuple(switch.foreign_flows) if switch is not None and flows is None else (),
+        switch.counters if switch is not None else {},
+        {number: tuple(rule.owners) for number, rule in plan.rules_by_number().items()} if plan else {},
+        {one.ofport: str(one.pod) for one in pod_bindings},
+        _port_names(bridge),
+        _deniers(reconciler, pod_bindings),
+        dict(switch.groups.actual() or ()) if switch is not None else {},
+        dict(plan.groups.names) if plan else {},
+    )
+
+
+def flow_views(parts: FlowParts) -> Iterator[FlowView]:
+    """The flows of one bridge by table, highest priority first; each is made when it is asked for, outside of the
+    lock."""
+    ours = [(_order(key), key, body) for key, body in parts.flows]
+    foreign = [(_order(one.flow.key), one) for one in parts.foreign]
+    ours.sort(key=itemgetter(0))
+    foreign.sort(key=itemgetter(0))
+    return map(
+        itemgetter(1),
+        heapq.merge(
+            ((order, _view(parts, key, body)) for order, key, body in ours),
+            ((order, _foreign_view(parts, one)) for order, one in foreign),
+            key=itemgetter(0),
+        ),
+    )
 
 
 def flow_views_of(reconciler: Reconciler, name: BridgeName, flows: Mapping[FlowKey, Body]) -> dict[FlowKey, FlowView]:
     """The views of some flows of one bridge, with counters as last dumped. Foreign flows have none, nor has anything
     on a bridge without a switch."""
-    switch = reconciler.switch_of(name)
+    if reconciler.switch_of(name) is None:
+        return {}
     ours = [(key, body) for key, body in flows.items() if read_cookie(body.cookie) is not None]
-    return {} if switch is None else _views(reconciler, name, switch, ours)
+    parts = flow_parts(reconciler, name, ours)
+    return {key: _view(parts, key, body) for key, body in ours}
 
 
-def _views(
-    reconciler: Reconciler, name: BridgeName, switch: Switch, flows: Iterable[tuple[FlowKey, Body]]
-) -> dict[FlowKey, FlowView]:
-    bridge = reconciler.world.bridges[name]
-    plan = reconciler.world.plan_of(name)
-    rules = plan.rules_by_number() if plan else {}
-    pod_bindings = plan.binding.pods if plan else ()
-    pods = {a.ofport: str(a.pod) for a in pod_bindings}
-    ports = _port_names(bridge)
-    deniers = _deniers(reconciler, pod_bindings)
-    nothing = FlowCounters(0, 0, 0)
-    names = plan.groups.names if plan else {}
-    found = {}
-    for key, body in flows:
-        wire = wire_flow(key, body)
-        counters = switch.counters.get(key, nothing)
-        view = _flow_view(bridge.node, bridge.name, wire, counters, rules, pods, ports)
-        found[key] = _with_groups(_isolated(view, deniers), wire, switch.groups, names)
-    return found
+def _order(key: FlowKey) -> tuple[int, int, bytes]:
+    table, priority = KEY_PREFIX.unpack_from(key)
+    return table, -priority, key[KEY_PREFIX.size :]
+
+
+def _view(parts: FlowParts, key: FlowKey, body: Body) -> FlowView:
+    wire = wire_flow(key, body)
+    view = _flow_view(parts, wire, parts.counters.get(key, _NO_COUNTERS))
+    return _with_groups(_isolated(view, parts.deniers), wire, parts.groups, parts.group_names)
 
 
 def _port_names(bridge: BridgeState) -> dict[int, str]:
     return {one.ofport: one.name for one in bridge.interfaces if one.ofport is not None}
 
 
-def _foreign_view(node: str, bridge: str, found: ForeignFlow, ports: Mapping[int, str]) -> FlowView:
+def _foreign_view(parts: FlowParts, found: ForeignFlow) -> FlowView:
     """A flow that Headgate did not make."""
-    match, actions = describe_foreign(found.flow, ports)
+    match, actions = describe_foreign(found.flow, parts.ports)
     return FlowView(
-        node=node,
-        bridge=bridge,
+        node=parts.node,
+        bridge=parts.bridge,
         table=found.flow.table,
         table_name=TABLE_NAMES.get(found.flow.table, str(found.flow.table)),
         priority=found.flow.priority,
@@ -116,7 +170,7 @@ def _deniers(reconciler: Reconciler, pod_bindings: Collection[PodBinding]) -> di
     return deniers
 
 
-def _with_groups(view: FlowView, wire: WireFlow, groups: GroupState, names: Mapping[int, str]) -> FlowView:
+def _with_groups(view: FlowView, wire: WireFlow, groups: Mapping[int, GroupBody], names: Mapping[int, str]) -> FlowView:
     """The view with the name and endpoints of the groups that the flow sends to."""
     if view.kind == CookieKind.ENDPOINT.name.lower() and not view.note:
         return replace(view, note=_describe_endpoint(wire, names))
@@ -134,9 +188,9 @@ def _describe_endpoint(wire: WireFlow, names: Mapping[int, str]) -> str:
     return f"{name}: {', '.join(texts) or 'any endpoint'}"
 
 
-def _describe_group(number: int, groups: GroupState, names: Mapping[int, str]) -> str:
+def _describe_group(number: int, groups: Mapping[int, GroupBody], names: Mapping[int, str]) -> str:
     name = names.get(number, f"group {number}")
-    body = groups.actual_of(number)
+    body = groups.get(number)
     if body is None:
         return f"{name}: not on the switch"
     targets = sorted(nat_targets(WireGroup(number, body)))
@@ -154,31 +208,23 @@ def _isolated(view: FlowView, deniers: Mapping[int, tuple[str, ...]]) -> FlowVie
     return replace(view, policies=deniers[view.cookie]) if view.cookie in deniers else view
 
 
-def _flow_view(
-    node: str,
-    bridge: str,
-    wire: WireFlow,
-    counters: FlowCounters,
-    rules: dict[int, TrackedRule],
-    pods: dict[int, str],
-    ports: dict[int, str],
-) -> FlowView:
+def _flow_view(parts: FlowParts, wire: WireFlow, counters: FlowCounters) -> FlowView:
     kind, number = read_cookie(wire.cookie) or (CookieKind.PIPELINE, 0)
     try:
         flow = decode_flow(wire)
     except CodecError as error:
-        match, actions, concerned, of_rules = wire.match.hex(), wire.instructions.hex(), set[str](), []
+        match, actions = wire.match.hex(), wire.instructions.hex()
+        concerned, owners = set[str](), list[RuleRef]()
         note = f"cannot be decoded: {error}"
     else:
-        match = text.format_match(flow.match, ports)
-        actions = text.format_actions(flow.actions, flow.goto, TABLE_NAMES, ports)
-        concerned = set(_pods_of(flow, kind, number, pods))
-        of_rules = list(_rules_of(flow, kind, number, rules))
+        match = text.format_match(flow.match, parts.ports)
+        actions = text.format_actions(flow.actions, flow.goto, TABLE_NAMES, parts.ports)
+        concerned = set(_pods_of(flow, kind, number, parts.pods))
+        owners = list(_owners_of(flow, kind, number, parts.owners))
         note = ""
-    owners = [owner for rule in of_rules for owner in rule.owners]
     return FlowView(
-        node=node,
-        bridge=bridge,
+        node=parts.node,
+        bridge=parts.bridge,
         table=wire.table,
         table_name=TABLE_NAMES.get(wire.table, str(wire.table)),
         priority=wire.priority,
@@ -196,15 +242,18 @@ def _flow_view(
     )
 
 
-def _rules_of(flow: Flow, kind: CookieKind, number: int, rules: dict[int, TrackedRule]) -> Iterator[TrackedRule]:
-    """The rule that a flow allows, or the rules that it is a clause of."""
+def _owners_of(
+    flow: Flow, kind: CookieKind, number: int, owners: Mapping[int, tuple[RuleRef, ...]]
+) -> Iterator[RuleRef]:
+    """The entries of policies behind the rule that a flow allows, or the rules that it is a clause of."""
     numbers: Iterable[int] = [number] if kind is CookieKind.RULE else []
     if kind is CookieKind.CLAUSE:
         numbers = [action.conj_id for action in flow.actions if isinstance(action, Conjunction)]
-    return (rules[one] for one in numbers if one in rules)
+    for one in numbers:
+        yield from owners.get(one, ())
 
 
-def _pods_of(flow: Flow, kind: CookieKind, number: int, pods: dict[int, str]) -> Iterator[str]:
+def _pods_of(flow: Flow, kind: CookieKind, number: int, pods: Mapping[int, str]) -> Iterator[str]:
     """The pods whose port is in a flow's cookie or match."""
     if kind in _OF_PORTS and number in pods:
         yield pods[number]

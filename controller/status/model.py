@@ -7,7 +7,7 @@ they are served: `http`; how they are shown: `cli`. The contract of the other pa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -278,6 +278,14 @@ class FlowsAnswer(NamedTuple):
     missing: tuple[str, ...] = ()
 
 
+class FlowStream(NamedTuple):
+    """The same as the controller gives it: each flow is made when it is asked for, since all together may not fit into
+    memory."""
+
+    flows: Iterable[FlowView]
+    missing: tuple[str, ...] = ()
+
+
 class UnknownNode(LookupError):
     """No switch has that node; the message names the nodes that have one."""
 
@@ -298,7 +306,7 @@ class StatusApi(Protocol):
         With `local` on the switches of this replica only.
         """
 
-    def flows(self, node: str | None) -> FlowsAnswer:
+    def flows(self, node: str | None) -> FlowStream:
         """The flows now on the switches of `node`, or of all nodes.
 
         Raises UnknownNode, or SwitchUnavailable if no switch answered.

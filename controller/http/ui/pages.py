@@ -25,8 +25,8 @@ from werkzeug.exceptions import (
 )
 from werkzeug.wrappers import Request, Response
 
-from controller.http.audit_pages import AUDIT_PARAMETERS, DROPS_PARAMETERS, AuditPages
-from controller.http.requests import HttpPage, json_bytes, read_number, read_parameters, slot
+from controller.http.audit_pages import AUDIT_PARAMETERS, AUDIT_PLACES, DROPS_PARAMETERS, AuditPages
+from controller.http.requests import HttpPage, in_place, json_bytes, read_number, read_parameters
 from controller.http.ui.events import event_stream
 from controller.http.ui.files import INDEX, file_answer, read_files
 from controller.status.detail_model import BadQuestion, UnknownObject
@@ -80,7 +80,7 @@ class UiPages:
             "node": _page(self._node, 4, "name"),
             "flows": _page(self._flows, 2, "node", "table", "text"),
             "find": _page(self._find, 2, "text"),
-            "audit": _page(audit.audit, 4, *AUDIT_PARAMETERS),
+            "audit": _page(audit.audit, AUDIT_PLACES, *AUDIT_PARAMETERS),
             "drops": _page(audit.drops, 2, *DROPS_PARAMETERS),
         }
         self._plans = threading.BoundedSemaphore(1)
@@ -116,8 +116,7 @@ class UiPages:
         if page is None:
             raise NotFound("the page asks no such question")
         parameters = read_parameters(request, page.parameters)
-        with slot(page.slots):
-            return _refusing(page.handler, parameters)
+        return in_place(page.slots, lambda: _refusing(page.handler, parameters))
 
     def _file(self, request: Request) -> Response:
         read_parameters(request, ())
@@ -188,8 +187,8 @@ class UiPages:
         texts = request.get_json(silent=True)
         if not isinstance(texts, dict) or not all(isinstance(texts.get(one, ""), str) for one in ("apply", "delete")):
             raise BadRequest("send an object with the texts apply and delete")
-        with slot(self._plans):
-            return _refusing(self._planned, {one: texts.get(one, "") for one in ("apply", "delete")})
+        asked = {one: texts.get(one, "") for one in ("apply", "delete")}
+        return in_place(self._plans, lambda: _refusing(self._planned, asked))
 
     def _planned(self, texts: Mapping[str, str]) -> Response:
         return _answered(PagePlan, self._api.plan(texts["apply"], texts["delete"]))
@@ -198,11 +197,11 @@ class UiPages:
         parameters = read_parameters(request, ("after", "node", "rates"))
         after = read_number(parameters, "after", 0)
         node = parameters.get("node", "") if parameters.get("rates") == "1" else None
-        if not self._streams.acquire(blocking=False):
-            raise ServiceUnavailable("too many readers of the page at once; try again", retry_after=5)
-        response = Response(event_stream(self._api, after, node), content_type="text/event-stream")
-        response.call_on_close(_once(self._streams.release))
-        return response
+
+        def stream() -> Response:
+            return Response(event_stream(self._api, after, node), content_type="text/event-stream")
+
+        return in_place(self._streams, stream, retry_after=5)
 
 
 def _page(handler: Callable[[Mapping[str, str]], Response], places: int, *parameters: str) -> HttpPage:
@@ -244,9 +243,3 @@ def _refusing(handler: Callable[[Mapping[str, str]], Response], parameters: Mapp
 
 def _answered(kind: Any, value: object) -> Response:
     return json_bytes(_JSON[kind].dump_json(value))
-
-
-def _once(release: Callable[[], None]) -> Callable[[], None]:
-    """A function that releases a place the first time that it is called."""
-    held = [release]
-    return lambda: held.pop()() if held else None

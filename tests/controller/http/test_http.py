@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Iterator
 from dataclasses import asdict, replace
+from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 from werkzeug.test import Client, TestResponse
 
 from controller.base import threads
+from controller.http.long_answers import VALUES_PER_CHUNK, StatusEncoder
 from controller.http.pages import MAX_WAIT, Application
 from controller.metrics.registry import Metrics
 from controller.status.detail_model import Live
+from controller.status.model import FlowStream, FlowView, PodView, SwitchUnavailable
 from tests.helpers.controller.fake_views import CLAUSE, DENY, POD, POLICY, STATUS, SUPPORT, FakeViews
 
 PAGES = (
@@ -21,8 +26,15 @@ PAGES = (
 )  # fmt: skip
 
 
+class BufferedClient(Client):
+    """Reads answers whole, and closes them as the server does."""
+
+    def open(self, *args: Any, **kwargs: Any) -> TestResponse:
+        return super().open(*args, buffered=True, **kwargs)
+
+
 def client(views: FakeViews | None = None, loopback: bool = True) -> Client:
-    return Client(Application(views or FakeViews(), Metrics("1", "native").registry, loopback))
+    return BufferedClient(Application(views or FakeViews(), Metrics("1", "native").registry, loopback))
 
 
 def reason(response: TestResponse) -> str:
@@ -226,3 +238,57 @@ def test_what_acts_is_for_programs_of_this_machine() -> None:
     assert client(views).post(f"{path}&deliver=1", headers={"Headgate-Act": "1"}).status_code == 200
     assert client(views).post(f"{path}&deliver=2", headers={"Headgate-Act": "1"}).status_code == 400
     assert views.live == [Live.PROBE, Live.DELIVER]
+
+
+def test_flows_are_made_as_they_are_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A million flows never stand in memory together, and a reader that goes ends the work."""
+    made = 0
+
+    def endless() -> Iterator[FlowView]:
+        nonlocal made
+        while True:
+            made += 1
+            yield CLAUSE
+
+    views = FakeViews()
+    monkeypatch.setattr(views, "flows", lambda node: FlowStream(endless()))
+    response = Client(Application(views, Metrics("1", "native").registry, loopback=True)).get("/flows")
+    assert next(iter(response.iter_encoded())).startswith(b"[{")
+    assert made <= 2 * VALUES_PER_CHUNK
+    response.close()
+
+
+def test_an_answer_that_fails_on_its_way_has_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing() -> Iterator[FlowView]:
+        yield CLAUSE
+        raise SwitchUnavailable("br-int disconnected")
+
+    views = FakeViews()
+    monkeypatch.setattr(views, "flows", lambda node: FlowStream(failing()))
+    with pytest.raises(SwitchUnavailable):
+        client(views).get("/flows")
+
+
+@pytest.mark.parametrize(
+    ("page", "places"), [("/status", 8), ("/flows", 4), ("/cluster", 2), ("/pods/tenant-a/backend-1", 4)]
+)
+def test_a_place_is_held_until_the_answer_is_sent(page: str, places: int) -> None:
+    """So no more answers than that are in memory, however slowly they are read."""
+    asked = Client(Application(FakeViews(), Metrics("1", "native").registry, loopback=True))
+    unread = [asked.get(page) for _ in range(places)]
+    assert [one.status_code for one in unread] == [200] * places
+    assert asked.get(page).status_code == 503
+    assert asked.get("/healthz", buffered=True).status_code == 200
+    for one in unread:
+        one.close()
+        one.close()
+    last = [asked.get(page) for _ in range(places + 1)]
+    assert [one.status_code for one in last] == [200] * places + [503]
+
+
+def test_all_readers_of_one_status_share_its_bytes() -> None:
+    encoder = StatusEncoder()
+    one, two = (encoder.encode(replace(STATUS, uptime=float(n))) for n in range(2))
+    shared = {id(part) for part in one} & {id(part) for part in two}
+    longest = TypeAdapter(tuple[PodView, ...]).dump_json(STATUS.pods)
+    assert longest in [part for part in one if id(part) in shared]

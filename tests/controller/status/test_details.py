@@ -15,7 +15,7 @@ from controller.status.details import (
     policy_bridges,
     policy_detail,
 )
-from controller.status.flows import flow_views
+from controller.status.flows import flow_parts, flow_views
 from controller.status.reference import pod_views, policy_views
 from flows.bridge.state import BridgeState
 from flows.cluster.model import Cluster, Direction, IPBlock, Key, Pod, Policy, Rule, Selector
@@ -170,7 +170,7 @@ def test_flows_of_isolation_name_the_policies(world: Cluster) -> None:
         pod_bindings = core.world.binding(name).binding.pods
         expected = isolating_policies(core, [a.pod for a in pod_bindings])
         ofports = {a.ofport: a.pod for a in pod_bindings}
-        for view in flow_views(core, name):
+        for view in flow_views(flow_parts(core, name)):
             if not view.kind.startswith("deny_"):
                 continue
             kind, number = read_cookie(view.cookie) or (CookieKind.PIPELINE, 0)

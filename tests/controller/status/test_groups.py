@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from controller.reconcile.events import ClusterChanged, FlushRefused
-from controller.status.flows import flow_views
+from controller.status.flows import flow_parts, flow_views
 from controller.status.problem_views import flush_problems
 from flows.bridge.state import BridgeState
 from flows.cluster.model import Cluster
@@ -44,7 +44,9 @@ def started() -> Driver:
 def test_a_flow_to_a_group_shows_its_name_and_endpoints() -> None:
     driver = started()
     assert set(driver.switches[DPID].groups) == {WEB, EMPTY}
-    notes = {view.actions: view.note for view in flow_views(driver.core, BRIDGE) if "group:" in view.actions}
+    notes = {
+        view.actions: view.note for view in flow_views(flow_parts(driver.core, BRIDGE)) if "group:" in view.actions
+    }
     some = ", ".join(f"10.0.0.{n}:80" for n in range(1, 11))
     assert notes == {
         f"group:{WEB}": f"Service x/web:80: {some} and 2 more",

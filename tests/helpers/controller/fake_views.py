@@ -25,7 +25,7 @@ from controller.status.detail_model import (
     UnknownObject,
 )
 from controller.status.model import (
-    FlowsAnswer,
+    FlowStream,
     FlowView,
     OvsdbView,
     PodView,
@@ -176,13 +176,13 @@ class FakeViews:
                 return WaitResult(realized=False, missing=self.missing or ("switch node-1: 3 flows to send",))
             time.sleep(min(0.01, deadline - now))
 
-    def flows(self, node: str | None) -> FlowsAnswer:
+    def flows(self, node: str | None) -> FlowStream:
         nodes = [switch.node for switch in self.state.switches]
         if node is not None and node not in nodes:
             raise UnknownNode(f"no switch is of node {node!r}; there are {', '.join(nodes)}")
         if node == "node-2":
             raise SwitchUnavailable("the switch of node-2 has no OpenFlow session")
-        return FlowsAnswer([CLAUSE, DENY], self.away)
+        return FlowStream([CLAUSE, DENY], self.away)
 
     def pod(self, key: str) -> PodDetail:
         if key != POD.pod.key:
