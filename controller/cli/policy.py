@@ -23,8 +23,8 @@ def policy(server: str, output: str, policy: str) -> None:
     """Show everything about one policy: the pods that it selects, its rules with their resolved peers and hits, and the
     switches on which it is realized or why not.
 
-    Hits (packets) are read from the switches now. With many switches they are those of the last audit, at most a minute
-    old.
+    Hits (packets) are read from the switches now. With many switches they are those of the last audit
+    (`headgate status --switches -o wide`).
 
     \b
     Examples:

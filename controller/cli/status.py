@@ -149,7 +149,7 @@ def _without_ages(view: StatusView | str) -> StatusView | str:
     if isinstance(view, str):
         return view
     sources = tuple(replace(one, age=None) for one in view.sources)
-    switches = tuple(replace(one, commit_age=None, owned_for=None) for one in view.switches)
+    switches = tuple(replace(one, commit_age=None, owned_for=None, compare_age=None) for one in view.switches)
     replicas = tuple(replace(one, age=0.0) for one in view.replicas)
     return replace(view, uptime=0.0, sources=sources, switches=switches, replicas=replicas)
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from controller.reconcile.audit_pace import AuditPace
 from controller.reconcile.away_ovsdbs import AwayOvsdbs
 from controller.reconcile.cache_marks import CacheMarks, MarkLedger
 from controller.reconcile.commands import Command, ForgetOvsdb, ProbeNode, ServePeer, SetNetwork
@@ -105,6 +106,7 @@ class Reconciler:
         self.contained_errors = ContainedErrors()
         self.gone_pods = GonePods()
         self.held_answers = HeldAnswers(self.world, dns_min_ttl)
+        self.audit_pace = AuditPace()
         self._cache_marks = CacheMarks(self.world.flow_encoder)
         self._rates = rates
         self._dns_min_ttl = dns_min_ttl
@@ -383,7 +385,10 @@ class Reconciler:
     def _switch(self, dpid: int) -> Switch:
         if dpid not in self.switches:
             self.switches[dpid] = Switch(
-                dpid, meters=MeterLedger(self._rates), cache_marks=MarkLedger(self._cache_marks)
+                dpid,
+                meters=MeterLedger(self._rates),
+                cache_marks=MarkLedger(self._cache_marks),
+                pace=self.audit_pace,
             )
         return self.switches[dpid]
 
@@ -413,6 +418,7 @@ class Reconciler:
         switch = self.switches.get(dpid)
         if switch is not None and switch.session is None and self.bridge_of(dpid) is None:
             del self.switches[dpid]
+            self.audit_pace.note(dpid, 0)
             self._marker.forget_switch(dpid)
             self.world.set_metered(dpid, ())
             self.world.set_answered(dpid, ())

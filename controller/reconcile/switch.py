@@ -15,7 +15,7 @@ at a time is on its way; its answer, an error or a timeout brings the next.
 
 - unknown: waits for desired flows (or `request_counters`), and after an error until `retry_at`, later each time;
 - dumping: waits for FlowsDumped or DumpFailed. Desired flows may change meanwhile (see `flow_state`);
-- compared: realized, or sends the difference. Dumps again at `audit_at`: each minute, or soon after FlowsDrifted;
+- compared: realized, or sends the difference. Dumps again at `audit_at`: see `audit_pace`, or soon after FlowsDrifted;
 - committing: waits for BundleDone or BundleFailed. What changes meanwhile goes into the next bundle.
 
 Example: a switch connects (unknown), its desired flows are set, DumpFlows 1 is sent (dumping). FlowsDumped 1 says that
@@ -31,6 +31,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from controller.reconcile.audit_pace import AuditPace
 from controller.reconcile.cache_marks import MarkLedger
 from controller.reconcile.commands import Command, DumpFlows, FlushConnections, SendBundle
 from controller.reconcile.endpoint_flows import udp_endpoints
@@ -42,8 +43,6 @@ from controller.reconcile.meters import NO_METER_CHANGES, MeterChanges, MeterLed
 from flows.wire.values import NO_FLOW_CHANGES, Body, FlowChanges, FlowCounters, FlowKey, ForeignFlow, GroupBody
 
 FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 0.5, 30.0
-# How often counters are read, and flows compared although no change was reported.
-AUDIT_SECONDS = 60.0
 # The shortest time between two dumps of a switch whose flows something else keeps changing.
 DRIFT_SECONDS = 1.0
 # After this time a command has failed, should its answer be lost: `controller.openflow` ends every command, and every
@@ -92,6 +91,7 @@ class Switch:
     failures: int = 0
     error: str = ""
     committed_at: float | None = None
+    compared_at: float | None = None  # the last dump
     settled_at: float | None = None  # the last commit, one that only repeats the mark included
     bundles_sent: int = 0
     dumps_sent: int = 0
@@ -106,6 +106,7 @@ class Switch:
     meters: MeterLedger = field(default_factory=MeterLedger)
     cache_marks: MarkLedger = field(default_factory=MarkLedger)
     invalid: InvalidLedger = field(default_factory=InvalidLedger)
+    pace: AuditPace = field(default_factory=AuditPace)  # that of all switches
 
     # -- desired flows -----------------------------------------------------------------------------------------------
 
@@ -146,6 +147,7 @@ class Switch:
     def release(self, reason: str) -> None:
         """Leave the switch as it is until flows are desired again; `reason` becomes its error."""
         self.flows.desired, self.groups.desired = {}, {}
+        self.pace.note(self.dpid, 0)
         self.meters.restart(())
         self.desired_revision = -1
         self.error = reason
@@ -199,7 +201,8 @@ class Switch:
         self.counters = event.counters
         self.foreign = event.foreign
         self.foreign_flows = event.foreign_flows
-        self.dumping = False
+        self.dumping, self.compared_at = False, now
+        self.pace.note(self.dpid, len(self.desired))
         self.drifted, self.drifted_again = self.drifted_again, False
         self.full_dumps += self.dumping_all_counters
         self.flows.dump_is_current = True
@@ -310,8 +313,9 @@ class Switch:
 
     def _next_audit(self, now: float) -> float:
         """Each switch has its own time within the interval, so that they are not all dumped at once."""
-        phase = (self.dpid * _GOLDEN % 2**64) / 2**64 * AUDIT_SECONDS
-        return now + AUDIT_SECONDS - (now - phase) % AUDIT_SECONDS
+        interval = self.pace.interval
+        phase = (self.dpid * _GOLDEN % 2**64) / 2**64 * interval
+        return now + interval - (now - phase) % interval
 
     def next_commands(self, now: float, may_send: bool) -> list[Command]:
         """What to send now. Without `may_send` only dumps."""

@@ -181,8 +181,8 @@ def listed_problems(status: CachedStatus) -> tuple[ProblemView, ...]:
 
 
 def _timeless(switches: Sequence[SwitchView]) -> dict[str, SwitchView]:
-    """The switches without their age, which differs each time."""
-    return {switch_name(one): replace(one, commit_age=None) for one in switches}
+    """The switches without their ages, which differ each time."""
+    return {switch_name(one): replace(one, commit_age=None, compare_age=None) for one in switches}
 
 
 def _by(values: Sequence[V], name: Callable[[V], str]) -> dict[str, V]:

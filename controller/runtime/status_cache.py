@@ -41,11 +41,16 @@ class CachedStatus:
     nodes: tuple[NodeView, ...] = ()
 
     def switches_at(self, now: float) -> tuple[SwitchView, ...]:
-        """The switches, with their `commit_age` as of `now` (monotonic clock)."""
+        """The switches, with their ages as of `now` (monotonic clock)."""
         passed = max(0.0, now - self.at)
         return tuple(
-            one if one.commit_age is None else replace(one, commit_age=one.commit_age + passed) for one in self.switches
+            replace(one, commit_age=_later(one.commit_age, passed), compare_age=_later(one.compare_age, passed))
+            for one in self.switches
         )
+
+
+def _later(age: float | None, passed: float) -> float | None:
+    return None if age is None else age + passed
 
 
 class StatusCache:

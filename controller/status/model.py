@@ -65,6 +65,8 @@ class SwitchView:
     empty when they are; `answered` are addresses of the node, beyond those of its Node object, that it confirmed.
     `owner` is the replica that the switch belongs to, "" without replicas. `primary`: the switch has given this replica
     the role, in `generation` (16 hex digits), `owned_for` seconds ago; all three as of the replica that answers for it.
+    `compare_age` is in seconds since all its flows were read and compared, None where they were not; changes that
+    something else makes are reported at once on top of that.
     """
 
     node: str
@@ -89,6 +91,7 @@ class SwitchView:
     primary: bool = False
     generation: str = ""
     owned_for: float | None = None
+    compare_age: float | None = None
 
 
 # Of `NodeView.missing`: the switch of the node says the same.

@@ -33,6 +33,7 @@ def switch_view(reconciler: Reconciler, name: BridgeName, ports: UnboundPorts, n
     bridge = reconciler.world.bridges[name]
     switch = reconciler.switch_of(name)
     committed = switch.committed_at if switch else None
+    compared = switch.compared_at if switch and switch.session is not None else None
     role = reconciler.roles.session_of(name)
     return SwitchView(
         node=bridge.node,
@@ -57,6 +58,7 @@ def switch_view(reconciler: Reconciler, name: BridgeName, ports: UnboundPorts, n
         primary=role is not None and role.primary,
         generation=f"{role.generation:016x}" if role is not None and role.primary else "",
         owned_for=now - role.since if role is not None and role.primary else None,
+        compare_age=now - compared if compared is not None else None,
     )
 
 

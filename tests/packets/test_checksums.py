@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from controller.reconcile.switch import AUDIT_SECONDS
+from controller.reconcile.audit_pace import AUDIT_SECONDS
 from flows.interpret.frame_encoder import encode
 from flows.interpret.packet import split
 from tests.helpers.lab.raw_frames import put

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
+from controller.reconcile.audit_pace import AUDIT_SECONDS
 from controller.reconcile.commands import (
     DumpFlows,
     FlushConnections,
@@ -18,7 +19,7 @@ from controller.reconcile.commands import (
 from controller.reconcile.events import BridgeChanged, ClusterChanged, Event, FlowsDumped, SwitchUp, Tick
 from controller.reconcile.meters import MeterChanges
 from controller.reconcile.port_marks import REWRITE_MARK_SECONDS
-from controller.reconcile.switch import AUDIT_SECONDS, COMMAND_SECONDS, LONGEST_RETRY_SECONDS, Switch
+from controller.reconcile.switch import COMMAND_SECONDS, LONGEST_RETRY_SECONDS, Switch
 from controller.runtime import command_runner as carrier_module
 from controller.runtime.command_runner import CommandRunner
 from flows.bridge.connection_peer import ConnectionPeer

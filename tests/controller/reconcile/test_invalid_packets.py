@@ -9,6 +9,7 @@ from typing import NamedTuple
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from controller.reconcile.audit_pace import AUDIT_SECONDS
 from controller.reconcile.invalid_packets import (
     MANY_BROKEN,
     MANY_INVALID,
@@ -18,7 +19,6 @@ from controller.reconcile.invalid_packets import (
     InvalidReason,
     SentPackets,
 )
-from controller.reconcile.switch import AUDIT_SECONDS
 from flows.pipeline.cookies import CookieKind, cookie
 from flows.pipeline.tables import CLASSIFY, INVALID, STATE
 from flows.wire.values import Body, FlowCounters, FlowKey, flow_key

@@ -7,11 +7,11 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from controller.reconcile.audit_pace import AUDIT_SECONDS
 from controller.reconcile.commands import Command, DumpFlows, SendBundle
 from controller.reconcile.events import BundleDone, BundleFailed, ClusterChanged, Event, FlowsDumped, Tick
 from controller.reconcile.meters import MeterChanges, MeterLedger, MeterReport, meter_of
 from controller.reconcile.reconciler import Reconciler
-from controller.reconcile.switch import AUDIT_SECONDS
 from flows.bridge.state import BridgeState
 from flows.cluster.model import Cluster, Key, Pod
 from flows.cluster.net import parse_address

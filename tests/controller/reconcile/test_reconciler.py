@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from controller.reconcile.audit_pace import AUDIT_SECONDS
 from controller.reconcile.commands import DumpFlows, SendBundle
 from controller.reconcile.events import (
     BridgeChanged,
@@ -20,7 +21,7 @@ from controller.reconcile.events import (
     Tick,
 )
 from controller.reconcile.startup import STARTUP_WAIT_SECONDS
-from controller.reconcile.switch import AUDIT_SECONDS, FIRST_RETRY_SECONDS
+from controller.reconcile.switch import FIRST_RETRY_SECONDS
 from controller.status.missing import unrealized
 from controller.status.reference import pod_views, policy_views, problem_views, switch_views
 from flows.bridge.state import BridgeState

@@ -5,9 +5,10 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from controller.reconcile.audit_pace import AUDIT_SECONDS
 from controller.reconcile.commands import Command, DumpFlows, SendBundle
 from controller.reconcile.events import BundleDone, BundleFailed
-from controller.reconcile.switch import AUDIT_SECONDS, LONGEST_RETRY_SECONDS, Switch
+from controller.reconcile.switch import LONGEST_RETRY_SECONDS, Switch
 from flows.wire.values import Body, FlowKey, flow_key
 from tests.helpers.controller.reconcile_driver import ValueSwitch
 

@@ -10,9 +10,9 @@ from prometheus_client import generate_latest
 
 from controller.metrics.event_counters import EventCounters
 from controller.metrics.registry import Metrics
+from controller.reconcile.audit_pace import AUDIT_SECONDS
 from controller.reconcile.commands import Command, DumpFlows
 from controller.reconcile.events import ClusterChanged, Event, FlowsDumped, Tick
-from controller.reconcile.switch import AUDIT_SECONDS
 from controller.status.invalid_packets import MAX_SENDERS_NAMED, invalid_senders_changes
 from controller.status.model import PodView
 from controller.status.reference import pod_views

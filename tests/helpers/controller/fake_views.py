@@ -55,7 +55,7 @@ STATUS = StatusView(
         SwitchView(
             node="node-1", bridge="br-int", dpid="00000000000000a1", ovsdb="tcp:192.0.2.1:6640", ovsdb_connected=True,
             openflow_connected=True, datapath_type="netdev", ovs_version="3.1.0", uplink="up0", desired_flows=84,
-            actual_flows=84, foreign_flows=2, in_sync=True, commit_age=2.0,
+            actual_flows=84, foreign_flows=2, in_sync=True, commit_age=2.0, compare_age=31.0,
             unbound_ports=(PortView("stray0", 9, "no iface-id in external_ids"),),
         ),
         SwitchView(
