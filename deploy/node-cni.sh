@@ -102,20 +102,10 @@ install_units() {
     systemctl --quiet enable --now headgate-health.socket
 }
 
-# What answers checks of health check node ports: systemd starts it with the first one, elsewhere it runs. One that runs
-# already is left alone: it holds the port.
-answer_health_checks() {
-    [ ! -d /run/systemd/system ] || return 0
-    mkdir -p "$RUN_DIR"
-    setsid "$SBIN_DIR/headgate-node" health "$RUN_DIR/health.pid" >/dev/null 2>&1 </dev/null &
-    for _ in 1 2 3 4 5 6 7 8 9 10; do [ -f "$RUN_DIR/health.pid" ] || sleep 0.2; done
-}
-
 # apply_network: make what the controller wrote. What it has not written yet is left to the unit, or without systemd to
 # a process that ends when it is done.
 apply_network() {
     install_units
-    answer_health_checks
     code=0
     program apply --wait "$patience" >&2 || code=$?
     case $code in

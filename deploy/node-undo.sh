@@ -147,7 +147,7 @@ undo_program() {
         kill "$waiting" 2>/dev/null || true
     fi
     waiting=$(cat "$RUN_DIR/health.pid" 2>/dev/null || true)
-    if [ -n "$waiting" ] && tr '\0' ' ' <"/proc/$waiting/cmdline" 2>/dev/null | grep -qF "$1 health"; then
+    if [ -n "$waiting" ] && tr '\0' ' ' <"/proc/$waiting/cmdline" 2>/dev/null | grep -qE "/headgate(-node)? health "; then
         kill "$waiting" 2>/dev/null || true
     fi
     rm -f "$RUN_DIR/node.pid" "$RUN_DIR/node.log" "$RUN_DIR/health.pid"

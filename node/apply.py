@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from node import (
     host_cni,
     host_conntrack,
     host_fragments,
+    host_health,
     host_nft,
     host_programs,
     host_routes,
@@ -26,6 +28,7 @@ from node import (
 )
 from node.errors import NodeError
 from node.facts import ROUTING_MODES, BridgeFacts, read_facts
+from node.health_process import has_ended
 from node.host_names import FAMILIES
 from node.host_settings import NOT_CHANGED, STATE, Settings, load, replace_file, save
 from node.links import find_link
@@ -49,6 +52,8 @@ def ensure(state: str = STATE) -> list[str]:
             facts = read_facts(database, settings.bridge)
         if not facts.revision or facts.revision != _applied(settings):
             apply(Path(state), wait=0, again=False)
+        elif has_ended(settings.run_dir):
+            apply(Path(state), wait=0)
     except NodeError as error:
         return [str(error)]
     return []
@@ -76,7 +81,10 @@ def apply(state: Path, wait: float, again: bool = True) -> str:
             replace_file(settings.revision_file, facts.revision)
             if facts.network in ROUTING_MODES:
                 host_cni.write(settings, state)
-            host_answer.write(settings, facts.revision, "")
+            missing = host_health.ensure(settings) if facts.network in ROUTING_MODES else ""
+            host_answer.write(settings, facts.revision, missing)
+            if missing:
+                sys.stderr.write(f"headgate-node: {missing}\n")
     except NodeError as error:
         host_answer.try_to_write(settings, "", str(error))
         raise

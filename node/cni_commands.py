@@ -24,6 +24,7 @@ from node.errors import (
     NodeError,
 )
 from node.facts import REVISION_FILE, BridgeFacts, read_facts
+from node.health_process import has_ended
 from node.links import random_mac
 from node.ovsdb import Ovsdb, OvsdbError
 from node.steps import step
@@ -230,7 +231,7 @@ def _set_up_node(configuration: Configuration, facts: BridgeFacts) -> str:
         return ""
     try:
         with open(f"{configuration.run_dir}/{REVISION_FILE}", encoding="utf-8") as file:
-            if file.read(1000) == facts.revision != "":
+            if file.read(1000) == facts.revision != "" and not has_ended(configuration.run_dir):
                 return ""
     except (OSError, ValueError):
         pass  # not applied since the last boot

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import pytest
 from tests.deploy.cni_node import CniNode, made_cni_node, with_controller
 from tests.deploy.machine import NODE, UPLINK
 from tests.helpers.waiting import until
+from topology.host import netns
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
@@ -60,6 +62,33 @@ def test_a_node_is_set_up_once_and_undone(node: CniNode) -> None:
     assert node.network() == network
     assert node.files() == files
     assert not is_running(health)
+
+
+def test_without_systemd_health_checks_are_answered_again_with_the_next_pod(node: CniNode) -> None:
+    with_controller(node)
+    node.setup()
+    first = int((node.run_dir / "health.pid").read_text())
+    os.kill(first, signal.SIGKILL)
+    until(lambda: not is_running(first), "its end")
+    plugin = json.loads(node.list.read_text())["plugins"][0]
+    given = json.dumps({**plugin, "cniVersion": "1.1.0", "name": "headgate"})
+    called = node.machine.script(node.bin / "headgate", given=given, CNI_COMMAND="STATUS", CNI_PATH=str(node.bin))
+    assert called.returncode == 0, called.stdout
+    assert int((node.run_dir / "health.pid").read_text()) != first
+    assert answers_checks(node) == 200
+    node.undo()
+
+
+def test_where_nobody_can_answer_health_checks_the_node_says_so(node: CniNode) -> None:
+    with_controller(node)
+    with netns.inside(node.machine.netns), socket.create_server(("0.0.0.0", 18471)):
+        said = node.setup()
+        assert (node.answer("ready"), "healthCheckNodePort" in node.answer("missing")) == ("r1", True)
+        assert "run `headgate-node health`" in said
+    node.headgate_node("apply")
+    assert (node.answer("ready"), node.answer("missing")) == ("r1", "")
+    assert answers_checks(node) == 200
+    node.undo()
 
 
 def is_running(pid: int) -> bool:
