@@ -19,7 +19,7 @@ from flows.cluster.model import Cluster, EndpointSlice, Key, Protocol, Service, 
 from flows.cluster.net import Net, parse_address
 from flows.policy.probe import ICMP, ICMPV6, EndpointName, Probe, ProbeError, endpoints_named, probe_between
 from flows.services.choice import Target, choose
-from flows.services.endpoints import merge_slices
+from flows.services.endpoints import countable, merge_slices
 
 MAX_NAMES_COMPARED = 2000  # in search of a name that the operator may have meant
 MAX_TARGETS = 50  # endpoints of a Service that are explained one by one
@@ -205,15 +205,18 @@ def _targets(
     cluster: Cluster, service: Service, port: ServicePort, version: int, node: str, zone: str
 ) -> Sequence[Target]:
     """The endpoints that a pod on this node may be sent to by the Service's cluster IP."""
-    backends, _ = merge_slices(slices_of(cluster, service), [(port.name, port.protocol)])
+    names = [(one.name, one.protocol) for one in service.ports]
+    counted, _ = countable(slices_of(cluster, service), names)
+    backends, _ = merge_slices(counted, names)
     choice = choose(service, port, backends.get(((port.name, port.protocol), version), ()), node, zone)
     return choice.local if service.internal_local else choice.cluster
 
 
 def slices_of(cluster: Cluster, service: Service) -> list[EndpointSlice]:
-    """The EndpointSlices of a Service."""
-    return [
+    """The EndpointSlices of a Service that are for us, sorted by key."""
+    found = [
         one
         for one in cluster.endpoint_slices.values()
-        if one.service == service.key.name and one.key.namespace == service.key.namespace
+        if one.proxied and one.service == service.key.name and one.key.namespace == service.key.namespace
     ]
+    return sorted(found, key=lambda one: one.key)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from flows.cluster.model import Endpoint, EndpointSlice, Protocol, Service
 from flows.cluster.net import Net
@@ -26,6 +26,27 @@ def has_endpoint_flows(service: Service, protocol: Protocol, endpoints: int, use
     if protocol is Protocol.UDP:
         return endpoints > (0 if userspace else limits.DATAPATH_BUCKETS)
     return endpoints > limits.MAX_BUCKETS
+
+
+def countable(slices: Sequence[EndpointSlice], names: Iterable[PortName]) -> tuple[list[EndpointSlice], int]:
+    """The slices of a Service, sorted by key, as far as they count, and how many are left out, the last of those that
+    count in part among them.
+
+    Who may write slices chooses how many there are, and how many ports stand beside how many endpoints; all of them
+    would be merged anew whenever one changes.
+    """
+    wanted = set(names)
+    left, found = limits.MAX_MERGED, list[EndpointSlice]()
+    for place, one in enumerate(slices):
+        ports = sum((port.name, port.protocol) in wanted for port in one.ports)
+        room = left // max(ports, 1)
+        if place == limits.MAX_SLICES or not room:
+            return found, len(slices) - place
+        if len(one.endpoints) > room:
+            return [*found, one._replace(endpoints=one.endpoints[:room])], len(slices) - place
+        found.append(one)
+        left -= ports * len(one.endpoints)
+    return found, 0
 
 
 def merge_slices(slices: Iterable[EndpointSlice], names: Iterable[PortName]) -> tuple[Backends, int]:

@@ -1,6 +1,7 @@
 """The ports of all Services with their frontends and backends, kept as Services and slices change.
 
-A change costs the endpoints of the Services that it touches: one slice changes, and only its Service is merged again.
+A change costs the endpoints of the Services that it touches: one slice changes, and only its Service is merged again,
+as far as its slices count (`endpoints.countable`).
 Which of the backends a node uses is decided in `choice`, for each node; `reference` computes the same from nothing.
 
 Example. Service `shop/web` has the cluster IP 10.96.0.5 and two slices. `put_slice` with a new endpoint in one of them
@@ -9,11 +10,13 @@ marks `shop/web`; `take_changes` merges its two slices and returns `{shop/web}`,
 
 from __future__ import annotations
 
-from bisect import insort
+from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator, Mapping
 
 from flows.cluster.model import EndpointSlice, Key, Pod, Service
 from flows.cluster.net import Net
+from flows.services import limits
+from flows.services.endpoints import countable
 from flows.services.frontends import Claim, Frontend, claims_of, host_port_key
 from flows.services.host_ports import has_host_ports, host_port_claims, serve_host_ports
 from flows.services.other_nodes import nodes_that_matter, serve_at_nodes
@@ -36,6 +39,7 @@ class ServiceIndex:
         self._nodes_of: dict[Key, frozenset[str]] = {}  # of Services: on whose addresses their ports depend
         self._at_node: dict[str, set[Key]] = {}  # the other way round
         self._slices: dict[Key, dict[Key, EndpointSlice]] = {}  # by the key of the Service, then by their own
+        self._order: dict[Key, list[Key]] = {}  # their keys, sorted
         self._service_of: dict[Key, Key] = {}  # of slices
         self._claims: dict[Frontend, list[Claim]] = {}  # sorted; the first has the frontend
         self._ports: dict[Key, tuple[ServedPort, ...]] = {}
@@ -101,16 +105,18 @@ class ServiceIndex:
         """A slice is new or has changed, or is gone (None)."""
         before = self._service_of.pop(key, None)
         if before is not None:
-            slices = self._slices[before]
+            slices, order = self._slices[before], self._order[before]
             del slices[key]
+            del order[bisect_left(order, key)]
             if not slices:
-                del self._slices[before]
+                del self._slices[before], self._order[before]
             self._stale.add(before)
         if found is None or not found.service or not found.proxied:
             return
         service = Key(key.namespace, found.service)
         self._service_of[key] = service
         self._slices.setdefault(service, {})[key] = found
+        insort(self._order.setdefault(service, []), key)
         self._stale.add(service)
 
     @property
@@ -157,9 +163,9 @@ class ServiceIndex:
 
     def _serve(self, key: Key) -> tuple[ServedPort, ...]:
         service, pod = self._services.get(key), self._pods.get(key)
-        slices = self._slices.get(key, {}).values()
-        self._depend_on(key, nodes_that_matter(service, slices) if self._at_other_nodes else frozenset())
         problems: list[str] = []
+        slices = self._counted_slices(key, service, problems) if service is not None else []
+        self._depend_on(key, nodes_that_matter(service, slices) if self._at_other_nodes else frozenset())
         ports: tuple[ServedPort, ...] = ()
         if pod is not None:
             ports = tuple(serve_host_ports(pod, self._node_addresses.get(pod.node, ()), self._owner, problems))
@@ -172,6 +178,17 @@ class ServiceIndex:
         else:
             self.problems.pop(key, None)
         return ports
+
+    def _counted_slices(self, key: Key, service: Service, problems: list[str]) -> list[EndpointSlice]:
+        there = self._slices.get(key, {})
+        slices = [there[one] for one in self._order.get(key, ())]
+        counted, left_out = countable(slices, ((port.name, port.protocol) for port in service.ports))
+        if left_out:
+            problems.append(
+                f"{left_out} EndpointSlices from {slices[-left_out].key.name} on are left out, the first perhaps in "
+                f"part: at most {limits.MAX_SLICES:,} count, and in them {limits.MAX_MERGED:,} endpoints times ports"
+            )
+        return counted
 
     def _depend_on(self, key: Key, nodes: frozenset[str]) -> None:
         """The ports of a Service depend on the addresses of these nodes now."""

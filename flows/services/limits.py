@@ -8,6 +8,9 @@ from __future__ import annotations
 
 MAX_BACKENDS = 10_000  # of a port of a Service, in one family
 MAX_SERVICE_BACKENDS = 20_000  # of a Service, over all ports and families
+# What of a Service's slices is looked at, whenever one of them changes: its slices, and in them endpoints times ports.
+MAX_SLICES = 1_000
+MAX_MERGED = 2 * MAX_SERVICE_BACKENDS
 MAX_SERVICE_FLOWS = 1 << 14  # of a Service, for its addresses and the sources that may use them
 # Of all Services and host ports together: flows, groups and buckets. 10,000 Services of 10 endpoints cost 130,000.
 MAX_COST = 1_000_000

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from flows.cluster.model import Cluster, EndpointSlice, Key
+from flows.cluster.model import Cluster, EndpointSlice, Key, Service
 from flows.cluster.net import Net
+from flows.services.endpoints import countable
 from flows.services.frontends import Claim, Frontend, claims_of, host_port_key
 from flows.services.host_ports import has_host_ports, host_port_claims, serve_host_ports
 from flows.services.other_nodes import serve_at_nodes
@@ -31,7 +32,7 @@ def serve_all(
         if one.proxied and one.service:
             slices.setdefault(Key(key.namespace, one.service), []).append(one)
     served = {
-        key: tuple(serve(service, slices.get(key, ()), owners.__getitem__, []))
+        key: tuple(serve(service, _counted(service, slices.get(key, [])), owners.__getitem__, []))
         for key, service in cluster.services.items()
         if service.proxied and service.cluster_ips
     }
@@ -41,3 +42,8 @@ def serve_all(
         ports = tuple(serve_host_ports(pod, nodes.get(pod.node, ()), owners.__getitem__, []))
         served[host_port_key(pod.key)] = ports
     return {key: ports for key, ports in served.items() if ports}
+
+
+def _counted(service: Service, slices: list[EndpointSlice]) -> list[EndpointSlice]:
+    by_key = sorted(slices, key=lambda one: one.key)
+    return countable(by_key, ((port.name, port.protocol) for port in service.ports))[0]

@@ -17,6 +17,8 @@ def test_the_limits_of_services_are_those_of_the_code() -> None:
     assert numbers == {
         limits.MAX_BACKENDS,
         limits.MAX_SERVICE_BACKENDS,
+        limits.MAX_SLICES,
+        limits.MAX_MERGED,
         limits.MAX_SERVICE_FLOWS,
         limits.MAX_COST,
         limits.MAX_COST_OF_NEW,

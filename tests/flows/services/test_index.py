@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from types import MappingProxyType
 from typing import Any
 
@@ -22,7 +23,7 @@ from flows.cluster.model import (
     ServicePort,
 )
 from flows.cluster.net import parse_address
-from flows.services import limits
+from flows.services import endpoints, limits, served
 from flows.services.choice import Target
 from flows.services.frontends import Frontend, FrontendKind
 from flows.services.index import ServiceIndex
@@ -147,6 +148,49 @@ def test_the_endpoints_of_many_ports_are_bounded_together() -> None:
     index.take_changes()
     assert sum(len(port.backends) for port in index.ports(WEB)) == limits.MAX_SERVICE_BACKENDS
     assert index.problems == {WEB: ("10000 endpoints are left out: a port has more than 200 of one family",)}
+
+
+def test_what_a_change_looks_at_is_bounded_whatever_the_slices_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever writes slices chooses how many there are, and how many ports stand beside how many endpoints."""
+    looked: list[int] = []
+
+    def merge(slices: Iterable[EndpointSlice], names: Iterable[endpoints.PortName]) -> tuple[endpoints.Backends, int]:
+        kept = list(slices)
+        looked.append(sum(len(one.endpoints) * len(one.ports) for one in kept))
+        return endpoints.merge_slices(kept, names)
+
+    monkeypatch.setattr(served, "merge_slices", merge)
+    ports = tuple(ServicePort(f"p{number}", TCP, number) for number in range(1, 501))
+    of_slice = tuple(EndpointPort(one.name, TCP, 8080) for one in ports)
+    index = ServiceIndex()
+    index.put_service(WEB, service(ports=ports))
+    for number in range(6):
+        key = Key("shop", f"web-{number}")
+        found = slice_of(key, *(f"10.{number}.{n >> 8}.{n & 255}" for n in range(1000)))
+        index.put_slice(key, found._replace(ports=of_slice))
+        index.take_changes()
+    assert 0 < max(looked) <= limits.MAX_MERGED
+    (first, _) = index.problems[WEB]
+    assert first.startswith("6 EndpointSlices from web-0 on are left out, the first perhaps in part: at most 1,000")
+    assert all(port.backends for port in index.ports(WEB))
+
+
+def test_slices_beyond_the_limit_are_left_out_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MAX_SLICES", 3)
+    index = ServiceIndex()
+    index.put_service(WEB, service())
+    for number in (4, 1, 0, 3, 2):
+        key = Key("shop", f"web-{number}")
+        index.put_slice(key, slice_of(key, f"10.0.0.{number}"))
+    index.take_changes()
+    assert backends_of(index) == ["10.0.0.0:8080", "10.0.0.1:8080", "10.0.0.2:8080"]
+    (told,) = index.problems[WEB]
+    assert told.startswith("2 EndpointSlices from web-3 on are left out")
+    for name in ("web-0", "web-2"):
+        index.put_slice(Key("shop", name), None)
+    index.take_changes()
+    assert backends_of(index) == ["10.0.0.1:8080", "10.0.0.3:8080", "10.0.0.4:8080"]
+    assert index.problems == {}
 
 
 def test_a_health_check_counts_the_ready_endpoints_of_all_ports_at_a_node() -> None:
@@ -316,8 +360,17 @@ STEPS = st.tuples(st.booleans(), KEYS, SERVICES | SLICES | PODS)
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(STEPS, max_size=20))
-def test_index_equals_reference(steps: list[tuple[bool, Key, Service | EndpointSlice | Pod]]) -> None:
+@pytest.mark.parametrize("few", [False, True])
+@given(steps=st.lists(STEPS, max_size=20))
+def test_index_equals_reference(few: bool, steps: list[tuple[bool, Key, Service | EndpointSlice | Pod]]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        if few:  # the limits are reached
+            patch.setattr(limits, "MAX_SLICES", 1)
+            patch.setattr(limits, "MAX_MERGED", 2)
+        _run_beside_reference(steps)
+
+
+def _run_beside_reference(steps: list[tuple[bool, Key, Service | EndpointSlice | Pod]]) -> None:
     index = ServiceIndex()
     nodes = dict(NODES)
     index.set_node_addresses(nodes)
