@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from tests.chaos.changes import Changer
 from tests.chaos.faults import Breaker
 from tests.chaos.history import Disturbance, Oracle, tally
+from tests.chaos.lost_frames import MACHINE, LostFrames
 from tests.chaos.places import Places
 from tests.chaos.prober import Prober
 from tests.chaos.schedule import Schedule, Step
@@ -49,6 +50,7 @@ class Report:
     messages: int = 0
     lost: int = 0
     leaked: int = 0
+    lost_frames: str = ""
 
     @property
     def problems(self) -> list[str]:
@@ -68,6 +70,7 @@ class Report:
             f"{len(self.wrong)} wrong; "
             f"traffic: {self.messages} messages, {self.lost} lost, {self.leaked} leaked; {self.terms.terms} terms of "
             f"primaries, {self.terms.bundles} bundles, {len(self.writers)} by two writers; {len(self.stuck)} stuck"
+            f"; frames lost before the switches: {self.lost_frames or 'none'}"
         )
 
 
@@ -79,6 +82,8 @@ def run_schedule(stage: Stage, schedule: Schedule) -> Report:
     before = stage.flows()
     first = len(stage.heard)
     with ExitStack() as stack:
+        netns = {name: node.netns for name, node in stage.lab.nodes.items()}
+        lost_frames = stack.enter_context(LostFrames(netns, run.clock))
         captures = [stack.enter_context(stage.lab.capture(server)) for server in SERVERS]
         traffic = stack.enter_context(stage.lab.traffic(ALLOWED, TRAFFIC_INTERVAL))
         pairs = [*stage.world.pairs(schedule.seed), *FIXED_PAIRS]
@@ -89,7 +94,7 @@ def run_schedule(stage: Stage, schedule: Schedule) -> Report:
         run.settle(traffic)
     if prober.failure is not None:
         raise prober.failure
-    run.judge(prober)
+    run.judge(prober, lost_frames)
     report.leaked = sum(_leaked(stage, capture) for capture in captures)
     if not report.stuck:
         report.stuck += _differing(before, stage.flows())
@@ -145,12 +150,15 @@ class _Run:
         self._report.lost = sum(flow.lost for flow in counted)
         self._flows_again(traffic)
 
-    def judge(self, prober: Prober) -> None:
-        """Have the oracle judge every probe."""
+    def judge(self, prober: Prober, lost_frames: LostFrames) -> None:
+        """Have the oracle judge every probe; a wrong one tells which frames were lost meanwhile."""
         history, report = self._changer.history, self._report
         oracle = Oracle(history)
-        found = (oracle.wrong(one, self._disturbed) for one in prober.observed)
-        report.wrong = [line for line in found if line]
+        for one in prober.observed:
+            if line := oracle.wrong(one, self._disturbed):
+                lost = lost_frames.between((one.source.node, one.destination.node, MACHINE), one.started, one.ended)
+                report.wrong.append(f"{line}; frames lost before the switches meanwhile: {_frames(lost) or 'none'}")
+        report.lost_frames = lost_frames.unknown or _frames(lost_frames.total())
         report.outcomes = tally(prober.observed)
         report.changes = len(history.changes)
         windows = [one.closed - one.begun for one in history.changes]
@@ -186,6 +194,11 @@ class _Run:
 
     def _over(self) -> bool:
         return self.clock() > self._deadline()
+
+
+def _frames(lost: Counter[str]) -> str:
+    """How many frames were lost, and where."""
+    return ", ".join(f"{count} at {node}" for node, count in sorted(lost.items()))
 
 
 def _leaked(stage: Stage, capture: Capture) -> int:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import csv
 import os
 import re
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,11 +22,13 @@ from tests.chaos.run import run_schedule
 from tests.chaos.schedule import make_schedule
 from tests.chaos.slopes import Slope, slope
 from tests.chaos.stage import Stage, stage
+from topology.probe.background import Background
 
 VICTIMS = ("r2",)
 # Parts of the mean in an hour that count as growth.
 LIMITS = {"memory": 0.02, "descriptors": 0.02, "flows": 0.0}
 SETTLE_SECONDS = 2.0
+EVERY_SECONDS = 60.0  # between two lines of progress
 PLOTTED = 60  # points of a line
 COLUMNS = ("hours", "schedule", "who", "what", "value")
 
@@ -52,7 +56,8 @@ def soak(hours: float, seed: int, pods: int, out: Path, say: Callable[[str], Non
         while (elapsed := (time.monotonic() - start) / 3600) < hours or number < 2:
             ready.renew_tokens()
             ready.forget_bundles()
-            report = run_schedule(ready, make_schedule(seed + number, pods=pods, victims=VICTIMS))
+            with Progress(partial(_progress, ready, start, hours, number), EVERY_SECONDS):
+                report = run_schedule(ready, make_schedule(seed + number, pods=pods, victims=VICTIMS))
             say(f"{elapsed:.2f} h: {report}")
             problems += [f"seed {seed + number}: {line}" for line in report.problems]
             time.sleep(SETTLE_SECONDS)
@@ -76,6 +81,26 @@ def soak(hours: float, seed: int, pods: int, out: Path, say: Callable[[str], Non
         said += f"{most.per_hour:+.1%} an hour (+- {most.error:.1%})"
     say(f"{number} schedules in {hours:g} h, {len(problems)} problems; {said}; {out}/soak.csv, {out}/soak.svg")
     return 1 if problems else 0
+
+
+class Progress(Background):
+    """A context that writes a line to standard error at equal times, so that a silent hour is no hanging one."""
+
+    def __init__(self, line: Callable[[], str], seconds: float) -> None:
+        super().__init__("progress")
+        self._line, self._seconds = line, seconds
+
+    def _run(self) -> None:
+        while not self._stopping.wait(self._seconds):
+            sys.stderr.write(f"{self._line()}\n")
+            sys.stderr.flush()
+
+
+def _progress(ready: Stage, start: float, hours: float, number: int) -> str:
+    elapsed = (time.monotonic() - start) / 3600
+    running = sum(one.process is not None for one in ready.replicas.values())
+    cut = ", ".join(sorted(ready.links.cuts())) or "none"
+    return f"{elapsed:.2f} of {hours:g} h: schedule {number}, {running} replicas run, cut links: {cut}"
 
 
 def measure(ready: Stage, hours: float, number: int) -> Iterator[Sample]:

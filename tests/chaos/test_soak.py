@@ -5,13 +5,15 @@ from __future__ import annotations
 import random
 import re
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.plot import LEFT, PLOT_HEIGHT, PLOT_WIDTH, TOP, svg
 from tests.chaos.slopes import slope
-from tests.chaos.soak import Sample, growing, plot
+from tests.chaos.soak import Progress, Sample, growing, plot
 from tests.chaos.world import NODES, REPLICAS
+from tests.helpers.waiting import until
 
 
 @given(st.floats(1, 1e6), st.floats(-0.5, 0.5), st.integers(8, 100))
@@ -60,6 +62,18 @@ def test_one_flow_more_each_time_is_told() -> None:
     more = [one._replace(value=900 + one.schedule) if one.who == "n1" else one for one in samples(0.0)]
     (line,) = growing(more)
     assert line.startswith("flows of n1 grows by")
+
+
+def test_progress_is_told_until_the_schedule_ends(capsys: pytest.CaptureFixture[str]) -> None:
+    told: list[str] = []
+
+    def line() -> str:
+        told.append(f"line {len(told)}")
+        return told[-1]
+
+    with Progress(line, 0.001):
+        until(lambda: len(told) >= 3)
+    assert capsys.readouterr().err.splitlines() == told
 
 
 def test_the_plot_has_every_line_that_is_judged() -> None:
