@@ -10,7 +10,7 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
@@ -66,23 +66,21 @@ def send_from(netns: Path, interface: str, frames: Iterable[bytes]) -> None:
             sock.send(frame)
 
 
-class FrameListener(Background):
-    """What arrives at the interfaces of some endpoints, from entering the context on; `heard` may be asked any time."""
+class Listener(Background):
+    """What arrives at some interfaces, each a namespace and a device by a name of the caller's, from entering the
+    context on; `heard` may be asked any time."""
 
-    def __init__(self, lab: Lab, names: Sequence[str]) -> None:
-        self._lab = lab
-        self._names = names
-        self._frames: dict[str, list[bytes]] = {name: [] for name in names}
+    def __init__(self, places: Mapping[str, tuple[Path, str]]) -> None:
+        self._places = places
+        self._frames: dict[str, list[bytes]] = {name: [] for name in places}
         self._lock = threading.Lock()
         self._stack = ExitStack()
         self._selector = selectors.DefaultSelector()
         super().__init__("ears")
-        self._fences = 0
 
     def __enter__(self) -> Self:
-        for name in self._names:
-            interface = LAB_BRIDGE if name.startswith("node:") else POD_INTERFACE
-            sock = self._stack.enter_context(_open(self._lab.netns(name), interface, _ALL_PROTOCOLS))
+        for name, (netns, interface) in self._places.items():
+            sock = self._stack.enter_context(_open(netns, interface, _ALL_PROTOCOLS))
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
             sock.setblocking(False)
             self._selector.register(sock, selectors.EVENT_READ, name)
@@ -93,18 +91,44 @@ class FrameListener(Background):
         self._selector.close()
 
     def heard(self, part: bytes) -> list[str]:
-        """The endpoints at which a frame with these bytes arrived, once for each time."""
+        """The places at which a frame with these bytes arrived, once for each time."""
         with self._lock:
             return [name for name, frames in self._frames.items() for frame in frames if part in frame]
 
     def count(self, name: str, part: bytes) -> int:
-        """How many frames with these bytes arrived at one endpoint."""
+        """How many frames with these bytes arrived at one place."""
         return self.heard(part).count(name)
 
     def frames(self, name: str) -> list[bytes]:
-        """Everything that arrived at an endpoint so far."""
+        """Everything that arrived at a place so far."""
         with self._lock:
             return list(self._frames[name])
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            for key, _ in self._selector.select(0.05):
+                sock = key.fileobj
+                assert isinstance(sock, socket.socket)
+                try:
+                    while True:
+                        frame, where = sock.recvfrom(65536)
+                        if where[2] != socket.PACKET_OUTGOING:
+                            with self._lock:
+                                self._frames[key.data].append(frame)
+                except BlockingIOError:
+                    continue
+
+
+class FrameListener(Listener):
+    """What arrives at the interfaces of some endpoints of a lab."""
+
+    def __init__(self, lab: Lab, names: Sequence[str]) -> None:
+        self._lab = lab
+        self._names = names
+        self._fences = 0
+        super().__init__(
+            {name: (lab.netns(name), LAB_BRIDGE if name.startswith("node:") else POD_INTERFACE) for name in names}
+        )
 
     def fence(self, sender: str) -> None:
         """Return when whatever `sender`, a pod, sent before has come to its end, wherever that is.
@@ -124,20 +148,6 @@ class FrameListener(Background):
                     return
                 time.sleep(0.01)
         raise AssertionError(f"a request of {sender} for everybody reached only {self.heard(frame)}")
-
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            for key, _ in self._selector.select(0.05):
-                sock = key.fileobj
-                assert isinstance(sock, socket.socket)
-                try:
-                    while True:
-                        frame, where = sock.recvfrom(65536)
-                        if where[2] != socket.PACKET_OUTGOING:
-                            with self._lock:
-                                self._frames[key.data].append(frame)
-                except BlockingIOError:
-                    continue
 
 
 def neighbours_of(pod: str) -> tuple[str, ...]:
