@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import signal
 import socket
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.chaos.lost_frames import LostFrames, queue_drops
-from topology.host import netns
+from topology.host import netns, process
 from topology.host.links import quiet_namespace
+from topology.host.machine import require_lab_support
+from topology.lab.lab import Lab
+from topology.lab.pod import POD_INTERFACE
+from topology.spec.load import check_topology
 
 pytestmark = pytest.mark.lab
 FRAMES = 400
@@ -76,3 +84,31 @@ def test_what_was_dropped_before_and_what_has_room_does_not_count(node: Path) ->
 
 def test_the_kernels_own_queue_is_added_over_all_processors() -> None:
     assert queue_drops("0000ffff 00000003 00000000\n00000001 00000010 00000000\n") == 19
+
+
+def test_frames_for_a_switch_that_gets_no_cpu_are_counted(tmp_path: Path) -> None:
+    require_lab_support("userspace")
+    short = Path(tempfile.mkdtemp(prefix="hgl-", dir="/tmp"))  # sockets inside have a limit
+    pod = {"namespace": "x", "name": "a", "node": "n0"}
+    data = {"nodes": [{"name": "n0"}], "namespaces": [{"name": "x"}], "pods": [pod]}
+    lab = Lab(check_topology(data, "test", "t"), short)
+    try:
+        lab.up("userspace", controller=False)
+        (switch,) = process.find(lab.folder, "n0/ovs-vswitchd")
+        with LostFrames({"n0": lab.nodes["n0"].netns}) as lost:
+            assert not lost.unknown
+            os.kill(switch.pid, signal.SIGSTOP)
+            netns.in_thread(lambda: _send(lab.netns_folder / lab.endpoints["x/a"].netns))
+            os.kill(switch.pid, signal.SIGCONT)
+        assert lost.total()["n0"]
+    finally:
+        lab.down()
+        shutil.rmtree(short, ignore_errors=True)
+
+
+def _send(pod: Path) -> None:
+    """More than a packet socket has room for."""
+    with netns.inside(pod), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender:
+        sender.bind((POD_INTERFACE, 0))
+        for _ in range(20_000):
+            sender.send(b"\xff" * 12 + b"\x08\x00" + b"?" * 500)
