@@ -57,11 +57,12 @@ limit to be reached. `--policy-only` leaves the switches alone.
 to the other node's. Where a switch would send it, or drops it, the controller gets it instead, and `explain` shows the
 table and the port; no pod sees it. With `--deliver` the destination does, where both switches let it through. The
 packet is not recorded and passes no meter, so real connections and limits are left alone; rules that it meets count it.
+After `--deliver` the pod's answers, up to six for each packet, are dropped and counted among its invalid packets.
 What it cannot tell: links between nodes, Services, packets of nodes and of the outside, and any packet but the first
 ([ADR 23](adr/0023-live-probes.md)).
 
-Two addresses out of a log are enough for a question, also when a pod is gone: the controller remembers the last 10,000
-that were deleted, and explains them as they were, with the policies of now.
+Two addresses out of a log are enough for a question, with their ports as the log has them, also when a pod is gone: the
+controller remembers the last 10,000 that were deleted, and explains them as they were, with the policies of now.
 
 `headgate verify` asks the same of many connections at once, between the pods of up to eight switches and with addresses
 outside, on both sides of every port that a policy names: `--sample N` of them, or `--everything`. It prints how many

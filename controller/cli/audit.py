@@ -11,6 +11,7 @@ import click
 from controller.base.printable import printable
 from controller.cli.client import ControllerClient
 from controller.cli.durations import Duration
+from controller.cli.errors import CommandFailure, Unreachable
 from controller.cli.names import Namespaced
 from controller.cli.output import BAD, DIM, GOOD, JSON, OutputPage, output_option
 from controller.cli.which_controller import controller_options
@@ -55,10 +56,22 @@ def audit(
     question = {"pod": pod, "since": None if since is None else str(since), "verdict": ",".join(verdict)}
     found = client.audit(**question, limit=str(last))
     show_events(found.events, output)
+    if pod is not None and not found.events:
+        tell_unknown(client, pod)
     if output != JSON:
         show_summary(found, follow)
     if follow:
         follow_events(client, found.next - 1, output, pod=pod, verdict=question["verdict"])
+
+
+def tell_unknown(client: ControllerClient, pod: str) -> None:
+    """Say on standard error that there is no such pod: nothing about it may be a slip of the pen."""
+    try:
+        client.pod(pod)
+    except Unreachable:
+        raise
+    except CommandFailure as error:
+        click.echo(f"headgate: {error.message}", err=True)
 
 
 def follow_events(client: ControllerClient, after: int, output: str, **question: str | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from controller.base.printable import printable
-from controller.cli.audit import follow_events, show_events
+from controller.cli.audit import follow_events, show_events, tell_unknown
 from controller.cli.client import ControllerClient
 from controller.cli.durations import Duration
 from controller.cli.names import Namespaced
@@ -33,7 +33,7 @@ def drops(server: str, output: str, follow: bool, pod: str | None, since: int | 
     Causes:
       policy   the policies that isolate a pod, or a rule that denies
       forged   not sent from an address of the pod's own (sent), or by another port from the pod's address (address)
-      invalid  conntrack refuses it: checksum, mid-stream or sequence
+      invalid  conntrack refuses it: a checksum (broken), or mid-stream or out of sequence (connection)
       nobody   nobody has the destination
       limit    more new connections or fragments than a pod may have
       foreign  a flow that Headgate did not make took it; what became of it is not known here
@@ -41,6 +41,8 @@ def drops(server: str, output: str, follow: bool, pod: str | None, since: int | 
     client = ControllerClient(server)
     first = client.audit(limit="0").next - 1
     found = client.drops(pod=pod, since=None if since is None else str(since))
+    if pod is not None and not (found.totals or found.events):
+        tell_unknown(client, pod)
     if output == JSON and not follow:
         print_json(found)
     elif output == JSON:
@@ -67,5 +69,7 @@ def show_drops(found: DropsAnswer) -> None:
     if not (found.totals or foreign or found.events):
         page.line("Nothing was dropped that Headgate knows of.")
     if found.events:
+        if page.written:
+            page.line()
         page.line("Packets of audited pods", BAD)
         show_events(found.events, "human")

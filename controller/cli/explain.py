@@ -54,7 +54,8 @@ def explain(
     """Say whether SRC may open connections to DST, and why.
 
     SRC and DST are pods (NAMESPACE/NAME), nodes, addresses, or as DST a Service, which stands for its endpoints. Where
-    two have one name, write pod:, service: or node: before it.
+    two have one name, write pod:, service: or node: before it. ADDRESS:PORT, as logs have it, is understood; the port
+    of SRC does not matter.
 
     Where policy denies, the rules that do not match follow with what differs in each, the nearest first. A rule in
     brackets does not count for this pod: its policy does not select it, or does not isolate in this direction.
@@ -71,6 +72,7 @@ def explain(
     Examples:
       headgate explain tenant-a/frontend tenant-a/backend -p 80
       headgate explain 10.0.1.7 kube-system/dns -p 53/UDP
+      headgate explain 10.0.1.7:49152 10.0.2.3:5432
       headgate explain tenant-a/frontend 203.0.113.10 -p icmp --ip-version 4
       headgate explain shop/web shop/db -p 5432 --manifests deploy/
       headgate explain shop/web shop/db -p 5432 --live
@@ -197,7 +199,9 @@ def _show_connections(page: OutputPage, group: list[Connection]) -> None:
         _show_promotion(page, one, one.promoted)
     for same in group:
         if same.switches is not None:
-            _show_walk(page, same.switches)
+            _show_walk(
+                page, same.switches, "" if len(group) == 1 else f"{same.source_address} to {same.destination_address}"
+            )
         if same.live is not None:
             _show_live(page, same.live)
 
@@ -211,16 +215,24 @@ def _show_promotion(page: OutputPage, one: Connection, then: Promotion) -> None:
             _show_end(page, end)
 
 
-def _show_walk(page: OutputPage, walk: SwitchWalk) -> None:
-    """The way through the switches' flows, table by table."""
+def _show_walk(page: OutputPage, walk: SwitchWalk, ends: str) -> None:
+    """The way through the switches' flows, table by table. `ends` are named where several walks are shown."""
     where = ", ".join(walk.arrived)
     answer = f"arrives at {where}" if walk.delivered else f"is not delivered: {walk.reason}"
-    page.line(f"  on the switches the first packet {answer}", "" if walk.agrees else BAD)
+    page.line(
+        f"  on the switches the first packet{f' from {ends}' if ends else ''} {answer}", "" if walk.agrees else BAD
+    )
     rows = [
         (hit.node or "-", f"{hit.table} {hit.table_name}", str(hit.packets) if hit.kind else "-", _what(hit))
         for hit in walk.hits
     ]
-    page.table("Flows that it matches", ("NODE", "TABLE", "PACKETS", "FLOW"), rows, right="PACKETS", terms="FLOW")
+    page.table(
+        f"Flows that it matches{f', from {ends}' if ends else ''}",
+        ("NODE", "TABLE", "PACKETS", "FLOW"),
+        rows,
+        right="PACKETS",
+        terms="FLOW",
+    )
     if walk.note:
         page.line(f"  note: {walk.note}", DIM)
 

@@ -45,7 +45,7 @@ PURPOSES = _purposes()
 @click.option("--pod", metavar="NAMESPACE/NAME", type=Namespaced(), help="Only flows for this pod's port.")
 @click.option(
     "--policy",
-    metavar="NAMESPACE/NAME",
+    metavar="[NAMESPACE/]NAME",
     type=PolicyName(),
     help="Only flows of this policy: its rules, and the isolation of its subjects.",
 )

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import click
 
+from controller.base.near_names import did_you_mean
 from controller.cli.client import ControllerClient
 from controller.cli.cluster_choice import cluster_options
 from controller.cli.errors import CommandFailure, WrongUsage
+from controller.cli.names import group_name
 from controller.cli.output import HUMAN, JSON, OutputPage, print_json
 from controller.sources.offline import OfflineCluster
 from flows.cluster.model import Cluster
@@ -124,7 +126,8 @@ def _only(view: MatrixView, namespaces: tuple[str, ...]) -> MatrixView:
         return view
     inside = {n for n, group in enumerate(view.groups) if group.namespace in namespaces}
     if not inside:
-        raise WrongUsage(f"no pod has an address in {', '.join(namespaces)}")
+        near = did_you_mean(namespaces[0], sorted({group.namespace for group in view.groups if group.namespace}))
+        raise WrongUsage(f"no pod has an address in {', '.join(namespaces)}{near}")
     return narrowed(view, inside)
 
 
@@ -201,7 +204,7 @@ def _show_grid(page: OutputPage, view: MatrixView, what: str, used: list[int]) -
         cells[source, destination] = letter if block.complete else f"{letter}~"
     columns = ("#", f"FROM ({view.level})", *(str(n + 1) for n in range(len(used))))
     rows = [
-        (str(n + 1), view.groups[source].name, *(_cell(view, cells, source, other) for other in used))
+        (str(n + 1), group_name(view.groups[source].name), *(_cell(view, cells, source, other) for other in used))
         for n, source in enumerate(used)
     ]
     page.table(f"Who reaches whom {what}: a row is the source, a column the destination", columns, rows, right="#")
@@ -239,6 +242,6 @@ def _mark(block: BlockView) -> str:
 
 
 def _some(view: MatrixView, numbers: tuple[int, ...]) -> str:
-    names = [view.groups[n].name for n in numbers[:MAX_NAMES]]
+    names = [group_name(view.groups[n].name) for n in numbers[:MAX_NAMES]]
     more = len(numbers) - len(names)
     return ", ".join(names) + (f" and {more:,} more" if more else "")

@@ -38,6 +38,18 @@ def first_names(names: Sequence[str], shown: int = MAX_NAMES_SHOWN, total: int |
     return f"{first} and {total - shown:,} more" if total > shown else first
 
 
+WHOLE_FAMILIES = {
+    "0.0.0.0-255.255.255.255": "outside (IPv4)",
+    "::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff": "outside (IPv6)",
+}
+
+
+def group_name(name: str) -> str:
+    """The name of a group of the matrix for people: all addresses of a family that no pod and no node has are
+    `outside`."""
+    return WHOLE_FAMILIES.get(name, name)
+
+
 def count_text(value: int | None) -> str:
     """A count as text, "-" if unknown."""
     return "-" if value is None else str(value)

@@ -8,7 +8,8 @@ import click
 
 from controller.cli.client import ControllerClient
 from controller.cli.cluster_choice import cluster_options
-from controller.cli.errors import EXIT_FAILED, EXIT_OK, WrongUsage
+from controller.cli.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, WrongUsage
+from controller.cli.names import group_name
 from controller.cli.output import BAD, DIM, GOOD, HUMAN, JSON, OutputPage, print_json
 from controller.cli.plan_answer import present_of, read_changes
 from controller.sources.offline import OfflineCluster, OfflineError
@@ -58,8 +59,8 @@ def plan(
       kubectl get pods,networkpolicies,namespaces -A -o yaml | headgate plan new.yaml --manifests -
 
     \b
-    Exit codes: 0 nothing would change; 1 something would; 2 wrong usage, or a file that cannot be read;
-    3 the controller does not answer.
+    Exit codes: 0 nothing would change; 1 something would; 2 wrong usage, or something in the files cannot be
+    read; 3 the controller does not answer.
     """
     if not changes and not deleted:
         raise click.UsageError("name a file to apply, or one with --delete")
@@ -69,7 +70,8 @@ def plan(
         client = ControllerClient(server)
         present = present_of(client.cluster(), client)
     try:
-        found = plan_view(present, read_changes(changes, deleted))
+        given = read_changes(changes, deleted)
+        found = plan_view(present, given)
     except OfflineError as error:
         raise WrongUsage(str(error)) from None
     if output == JSON:
@@ -78,7 +80,10 @@ def plan(
         click.echo("\n".join(markdown_lines(found)))
     else:
         show_plan(found)
-    click.get_current_context().exit(EXIT_FAILED if found.changes else EXIT_OK)
+    if given.problems:
+        click.echo("headgate: something in the files cannot be read, so what it would do is not in the plan", err=True)
+    code = EXIT_USAGE if given.problems else EXIT_FAILED if found.changes else EXIT_OK
+    click.get_current_context().exit(code)
 
 
 def show_plan(found: PlanView) -> None:
@@ -136,7 +141,7 @@ def _text(one: ReachChange) -> str:
 
 def _names(names: Sequence[str]) -> str:
     more = f" and {len(names) - MAX_NAMES:,} more" if len(names) > MAX_NAMES else ""
-    return ", ".join(names[:MAX_NAMES]) + more
+    return ", ".join(map(group_name, names[:MAX_NAMES])) + more
 
 
 def markdown_lines(found: PlanView) -> Iterator[str]:
@@ -171,7 +176,7 @@ def markdown_lines(found: PlanView) -> Iterator[str]:
 
 def _code_names(names: Sequence[str]) -> str:
     more = f" and {len(names) - MAX_NAMES:,} more" if len(names) > MAX_NAMES else ""
-    return ", ".join(map(_code, names[:MAX_NAMES])) + more
+    return ", ".join(_code(group_name(name)) for name in names[:MAX_NAMES]) + more
 
 
 def _code(text: str) -> str:

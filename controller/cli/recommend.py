@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 from pydantic import TypeAdapter, ValidationError
 
+from controller.base.near_names import did_you_mean
 from controller.base.printable import printable
 from controller.cli.client import ControllerClient
 from controller.cli.durations import Duration
@@ -60,6 +61,9 @@ def recommend_policies(server: str, namespace: str, since: int, files: tuple[Pat
     client = ControllerClient(server)
     events = [*client.audit(limit=str(MAX_EVENTS), verdict="allowed", since=str(since)).events, *_from(files, since)]
     present = present_of(client.cluster(), client)
+    if namespace not in present.cluster.namespaces:
+        known = sorted(present.cluster.namespaces)
+        raise WrongUsage(f"there is no namespace {namespace}{did_you_mean(namespace, known)}")
     seen = list(seen_in(events))
     counted = list(_counted(present, namespace, events))
     found = recommend(present.cluster, namespace, seen, counted)
@@ -76,6 +80,7 @@ def write(present: Present, found: Recommendation, seen: list[Seen]) -> int:
         for line in commented(one):
             click.echo(line)
     if not found.policies:
+        click.echo("headgate: nothing to write; docs/audit.md says how to have connections audited first", err=True)
         return 0
     put = tuple((one.policy.key, one.policy) for one in found.policies)
     gone = tuple((key, present.cluster.policies[key]) for key in found.replaces if key not in dict(put))

@@ -7,6 +7,7 @@ Topics are those of docs/ (help_topics.json is made of them by scripts/docs.py),
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from importlib import resources
@@ -17,6 +18,7 @@ from click.shell_completion import CompletionItem
 from controller.cli.output import DIM, TITLE, OutputPage
 
 FILE = "help_topics.json"
+MAX_NAMING = 5  # topics that have a word in their text
 
 
 class _TopicName(click.ParamType[str]):
@@ -52,7 +54,9 @@ def help_command(ctx: click.Context, topic: tuple[str, ...]) -> None:
     if lines is None:
         lines = _command_help(ctx, wanted)
     if lines is None:
-        raise click.UsageError(f"there is no topic {wanted!r}{_near(wanted)}; `headgate help` lists all")
+        raise click.UsageError(
+            f"there is no topic {wanted!r}{_near(wanted) or _naming(wanted)}; `headgate help` lists all"
+        )
     for number, (line, style) in enumerate(lines):
         if number and not line:
             page.line()
@@ -112,6 +116,13 @@ def _near(wanted: str) -> str:
 
     found = difflib.get_close_matches(wanted.lower(), all_topics(), 1, 0.7)
     return f"; did you mean {found[0]}?" if found else ""
+
+
+def _naming(wanted: str) -> str:
+    """The topics that have the word in their text, the first few."""
+    word = re.compile(rf"\b{re.escape(wanted)}", re.IGNORECASE)
+    found = [name for name, one in page_topics().items() if word.search(one["title"]) or word.search(one["text"])]
+    return f"; it is in the topics {', '.join(found[:MAX_NAMING])}" if found else ""
 
 
 def _list(page: OutputPage) -> None:

@@ -38,7 +38,7 @@ def server_option(function: Any) -> Any:
         "--server",
         metavar="URL",
         envvar=SERVER_VARIABLE,
-        help="The running controller to ask, for status, pod, policy, flows and support-bundle.  "
+        help="The running controller to ask, for the commands that show what it does.  "
         f"[default: {DEFAULT_SERVER}, or the controller of the only lab; env: {SERVER_VARIABLE}]",
     )(function)
 

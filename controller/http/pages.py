@@ -27,6 +27,7 @@ from werkzeug.exceptions import (
 )
 from werkzeug.wrappers import Request, Response
 
+from controller.base.near_names import did_you_mean
 from controller.base.threads import ended_threads, log_ended_threads
 from controller.http.audit_pages import AUDIT_PARAMETERS, AUDIT_PLACES, DROPS_PARAMETERS, LAST_EVENT_ID, AuditPages
 from controller.http.long_answers import StatusEncoder, encoded_list, exposition
@@ -74,6 +75,7 @@ POLICY_JSON = TypeAdapter(PolicyDetail)
 SUPPORT_JSON = TypeAdapter(SupportView)
 EXPLANATION_JSON = TypeAdapter(Explanation)
 VERIFY_JSON = TypeAdapter(VerifyView)
+POLICY_PATH = "/policies/"
 OBJECT_KEY = "key"  # the parameter with an object's NAMESPACE/NAME, from the path
 
 
@@ -133,7 +135,7 @@ class Application:
         # Pages of one object: its NAMESPACE/NAME follows in the path.
         self._objects = {
             "/pods/": HttpPage(self._pod, threading.BoundedSemaphore(4)),
-            "/policies/": HttpPage(self._policy, threading.BoundedSemaphore(4)),
+            POLICY_PATH: HttpPage(self._policy, threading.BoundedSemaphore(4)),
         }
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Any:
@@ -164,7 +166,7 @@ class Application:
         page, named = self._pages.get(request.path), dict[str, str]()
         for start, one in self._objects.items():
             if request.path.startswith(start):
-                page, named = one, {OBJECT_KEY: _object(request.path.removeprefix(start))}
+                page, named = one, {OBJECT_KEY: _object(request.path.removeprefix(start), start == POLICY_PATH)}
         if page is None:
             paths = [*self._pages, *(f"{start}NAMESPACE/NAME" for start in self._objects)]
             raise NotFound(f"no such page; the pages are {', '.join(paths)}")
@@ -202,7 +204,7 @@ class Application:
         return json_bytes(CONDITIONS_JSON.dump_json(self._api.conditions()))
 
     def _flows(self, parameters: Mapping[str, str]) -> Response:
-        pod, policy = (_namespaced(parameters, name) for name in ("pod", "policy"))
+        pod, policy = _named(parameters, "pod"), _named(parameters, "policy")
         self._check_known(pod, policy)
         try:
             flows, missing = self._api.flows(parameters.get("node"))
@@ -271,9 +273,12 @@ class Application:
             return
         status = self._api.status()
         if pod is not None and all(pod != one.key for one in status.pods):
-            raise NotFound(f"no switch has a port of pod {pod}; `headgate status` lists all pods")
+            near = did_you_mean(pod, (one.key for one in status.pods))
+            raise NotFound(f"no switch has a port of pod {pod}{near or '; `headgate status --pods` lists all pods'}")
         if policy is not None and all(policy != one.key for one in status.policies):
-            raise NotFound(f"there is no policy {policy}; `headgate status` lists all policies")
+            near = did_you_mean(policy, (one.key for one in status.policies))
+            known = near or "; `headgate status --policies` lists all policies"
+            raise NotFound(f"there is no policy {policy}{known}")
 
 
 def _flag(parameters: Mapping[str, str], name: str, default: str) -> bool:
@@ -309,10 +314,10 @@ def _shortened(lines: tuple[str, ...]) -> list[str]:
     return kept
 
 
-def _object(text: str) -> str:
-    """Check the NAMESPACE/NAME at the end of a path."""
-    if text.count("/") != 1 or text.startswith("/") or text.endswith("/"):
-        raise NotFound("the path of an object ends in NAMESPACE/NAME")
+def _object(text: str, cluster_wide: bool) -> str:
+    """Check the NAMESPACE/NAME at the end of a path, or the name alone of a ClusterNetworkPolicy."""
+    if not _is_name(text, cluster_wide):
+        raise NotFound(f"the path of an object ends in {'[NAMESPACE/]NAME' if cluster_wide else 'NAMESPACE/NAME'}")
     if len(text) > MAX_PARAMETER:
         raise BadRequest("the name is too long")
     return text
@@ -337,11 +342,14 @@ def _is_local(parameters: Mapping[str, str]) -> bool:
     return text == "1"
 
 
-def _namespaced(parameters: Mapping[str, str], name: str) -> str | None:
-    value = parameters.get(name)
-    if value is None:
-        return None
-    namespace, slash, rest = value.partition("/")
-    if not (namespace and slash and rest) or "/" in rest:
-        raise BadRequest(f"{name} must be NAMESPACE/NAME")
+def _named(parameters: Mapping[str, str], name: str) -> str | None:
+    """The NAMESPACE/NAME of a pod, or that or the name alone of a policy; None where none is asked for."""
+    value, cluster_wide = parameters.get(name), name == "policy"
+    if value is not None and not _is_name(value, cluster_wide):
+        raise BadRequest(f"{name} must be {'[NAMESPACE/]NAME' if cluster_wide else 'NAMESPACE/NAME'}")
     return value
+
+
+def _is_name(text: str, cluster_wide: bool) -> bool:
+    parts = text.split("/")
+    return all(parts) and len(parts) in ((1, 2) if cluster_wide else (2,))

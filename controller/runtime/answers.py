@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
+from controller.base.near_names import did_you_mean
 from controller.base.version import version
 from controller.config.schema import RunConfig
 from controller.openflow.app import HeadgateApp
@@ -179,10 +180,12 @@ class Answers:
         note = self._dumps.refresh_counters(
             self._reconciler.read(lambda reconciler, _: pod_bridges(reconciler, wanted))
         )
-        view = next((one for one in self._status.fresh(STATUS_SECONDS).pods if one.key == key), None)
+        pods = self._status.fresh(STATUS_SECONDS).pods
+        view = next((one for one in pods if one.key == key), None)
         found = self._reconciler.read(lambda reconciler, now: pod_detail(reconciler, wanted, view, now))
         if found is None:
-            raise UnknownObject(f"there is no pod {key}; `headgate status --pods` lists those there are")
+            near = did_you_mean(key, (one.key for one in pods))
+            raise UnknownObject(f"there is no pod {key}{near or '; `headgate status --pods` lists those there are'}")
         return replace(found, note=note)
 
     def policy(self, key: str) -> PolicyDetail:
@@ -191,9 +194,12 @@ class Answers:
         note = self._dumps.refresh_counters(
             self._reconciler.read(lambda reconciler, _: policy_bridges(reconciler, wanted))
         )
-        view = next((one for one in self._status.fresh(STATUS_SECONDS).policies if one.key == key), None)
+        policies = self._status.fresh(STATUS_SECONDS).policies
+        view = next((one for one in policies if one.key == key), None)
         if view is None:
-            raise UnknownObject(f"there is no policy {key}; `headgate status --policies` lists those there are")
+            near = did_you_mean(key, (one.key for one in policies))
+            known = near or "; `headgate status --policies` lists those there are"
+            raise UnknownObject(f"there is no policy {key}{known}")
         return replace(self._reconciler.read(lambda reconciler, _: policy_detail(reconciler, wanted, view)), note=note)
 
     def explain(

@@ -29,6 +29,7 @@ from controller.status.walks import (
 from flows.bridge.claim_contest import BridgeName
 from flows.cluster.model import Pod
 from flows.cluster.net import parse_address
+from flows.explain.ends import without_ports
 from flows.explain.model import Connection, Explanation
 from flows.explain.past import with_gone
 from flows.explain.question import Answer, answer
@@ -57,6 +58,10 @@ class Explanations:
 
         Raises BadQuestion, and SwitchUnavailable while another live probe is under way.
         """
+        try:
+            source, destination, port = without_ports(source, destination, port)
+        except ProbeError as error:
+            raise BadQuestion(str(error)) from None
         parts, gone = self._reconciler.read(partial(_parts_and_gone, (source, destination)))
         answered = self._reconciler.read(partial(_answered, source))
         try:

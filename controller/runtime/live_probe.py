@@ -43,7 +43,10 @@ NOT_ASKED = (
     "the packet was handed from switch to switch by the controller: links between nodes are not tested",
     "it was not recorded and passed no meter: limits, and what is known of real connections, are not tested",
 )
-NO_ANSWER = "what the pod's answers meet is not tested: they belong to no recorded connection"
+NO_ANSWER = (
+    "what the pod's answers meet is not tested: they belong to no recorded connection, so they are dropped, and "
+    "counted among the pod's invalid packets"
+)
 
 
 class OpenSwitch(NamedTuple):

@@ -19,6 +19,7 @@ from flows.bridge.claim_contest import BridgeName
 from flows.plan.effective_cluster import EffectiveParts, effective_cluster
 
 COMPARE_SECONDS = 20.0  # after which a comparison ends with what it has
+MAX_NODES_NAMED = 20
 MAX_BRIDGES = MAX_FRESH_DUMPS  # that are compared at once: so many are dumped anew
 
 
@@ -36,7 +37,12 @@ class Verification:
         """
         names = self._reconciler.read(lambda reconciler, _: _bridges(reconciler, node, seed))
         if not names:
-            raise BadQuestion(f"there is no switch of node {node}" if node else "there is no switch yet")
+            known = self._reconciler.read(lambda reconciler, _: _nodes(reconciler))
+            raise BadQuestion(
+                f"there is no switch of node {node}; known: {', '.join(known) or 'none'}"
+                if node
+                else "there is no switch yet"
+            )
         note = self._dumps.refresh_counters(names)
         cluster, parts = self._reconciler.read(lambda reconciler, _: _parts(reconciler, names))
         try:
@@ -52,6 +58,13 @@ def _bridges(reconciler: Reconciler, node: str | None, seed: int) -> list[Bridge
     names = [name for name in names if node in (None, world.bridges[name].node)]
     start = seed % len(names) if names else 0
     return [*names[start:], *names[:start]][:MAX_BRIDGES]
+
+
+def _nodes(reconciler: Reconciler) -> list[str]:
+    """The nodes with a served bridge, the first MAX_NODES_NAMED."""
+    world = reconciler.world
+    found = {one.node for name, one in world.bridges.items() if one.node and not world.refusal(name)}
+    return sorted(found)[:MAX_NODES_NAMED]
 
 
 def _parts(reconciler: Reconciler, names: Sequence[BridgeName]) -> tuple[EffectiveParts, list[SwitchParts]]:

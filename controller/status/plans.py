@@ -61,7 +61,9 @@ def plan_and_cluster(present: Present, changes: Changes) -> tuple[PlanView, Clus
         nodes = {pod.node for pod in before.pods.values() if pod.key in affected}
     flows = flow_changes(before, after, present.bridges, present.network, nodes)
     traffic, notes = _traffic(present, after, objects)
-    problems = [f"{printable(one.where)}: {one.key}: {one.field}: {one.reason}" for one in changes.problems]
+    problems = [
+        ": ".join(filter(None, (printable(one.where), one.key, one.field, one.reason))) for one in changes.problems
+    ]
     view = PlanView(
         objects,
         reach_changes(before, after, differing),

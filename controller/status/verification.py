@@ -6,9 +6,10 @@ seed alone, so that an answer can be had again. Nothing is sent.
 
 from __future__ import annotations
 
+import random
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from hashlib import blake2b
-from itertools import product
+from itertools import groupby
 
 from controller.status.verify_model import MAX_CONNECTIONS, VERIFY_VERSION, DifferenceView, VerifyView
 from controller.status.walks import Switches, SwitchParts
@@ -34,12 +35,13 @@ def compare(
     ends = _ends(cluster, parts)
     part = concerning(cluster, [end.pod for end in ends if end.pod], [end.address for end in ends])
     ports = _ports(part)
-    possible = len(ends) ** 2 * len(ports)
+    pairs = _Pairs(ends)
+    possible = pairs.number * len(ports)
     wanted = min(count, possible, MAX_CONNECTIONS)
     allowed = denied = differ = asked = 0
     named: list[DifferenceView] = []
-    for probe in _probes(ends, ports, wanted, possible, seed):
-        if asked == wanted or not in_time():
+    for probe in _probes(pairs, ports, wanted, seed):
+        if not in_time():
             break
         journey = switches.travel(probe)
         expected = verdict(part, probe).allowed
@@ -52,7 +54,7 @@ def compare(
                 named.append(_difference(probe, expected, journey))
     names = tuple(f"{part.node or part.name[0]} ({part.name[1]})" for part in parts)
     notes = (switches.note,) if switches.note else ()
-    complete = wanted == possible and in_time()
+    complete = asked == possible
     return VerifyView(VERIFY_VERSION, names, possible, asked, allowed, denied, differ, complete, tuple(named), notes)
 
 
@@ -109,25 +111,44 @@ def _ports(cluster: Cluster) -> list[Port]:
     return [*kept[:MAX_PORTS], (ICMP, None)]
 
 
-def _probes(ends: Sequence[Endpoint], ports: Sequence[Port], wanted: int, possible: int, seed: int) -> Iterator[Probe]:
-    """All connections where as many are wanted as there are, else some; those that make no sense are left out."""
-    if wanted == possible:
-        choices: Iterator[tuple[Endpoint, Endpoint, Port]] = product(ends, ends, ports)
-    else:
-        choices = _chosen(ends, ports, wanted, seed)
-    for source, destination, (protocol, port) in choices:
-        family = source.address.version
-        if source.pod == destination.pod or family != destination.address.version:
-            continue
-        yield Probe(source, destination, ICMPV6 if protocol == ICMP and family == 6 else protocol, port)
+class _Pairs:
+    """The pairs of ends that can be connected, by number: of one family, and not of one pod or both outside."""
+
+    def __init__(self, ends: Sequence[Endpoint]) -> None:
+        # Ends of one pod are neighbours, so the others are what is before and after them.
+        self._ends = sorted(ends, key=lambda one: (one.address.version, str(one.pod or ""), one.address))
+        self._blocks: list[tuple[int, int, int, int]] = []  # of each end: its family's first and last, its pod's
+        self._firsts: list[int] = []  # of each end: the number of its first pair
+        self.number = 0
+        for family in _runs(self._ends, lambda one: one.address.version):
+            for own in _runs(self._ends[family[0] : family[1]], lambda one: one.pod):
+                for _ in range(*own):
+                    self._blocks.append((*family, family[0] + own[0], family[0] + own[1]))
+                    self._firsts.append(self.number)
+                    self.number += family[1] - family[0] - (own[1] - own[0])
+
+    def __getitem__(self, number: int) -> tuple[Endpoint, Endpoint]:
+        """The pair with this number, below `number`."""
+        source = bisect_right(self._firsts, number) - 1
+        first, _, own_first, own_last = self._blocks[source]
+        other = first + number - self._firsts[source]
+        return self._ends[source], self._ends[other if other < own_first else other + own_last - own_first]
 
 
-def _chosen(
-    ends: Sequence[Endpoint], ports: Sequence[Port], wanted: int, seed: int
-) -> Iterator[tuple[Endpoint, Endpoint, Port]]:
-    """Choices by chance; twice as many as wanted, for some make no sense."""
-    for number in range(2 * wanted):
-        chance = int.from_bytes(blake2b(f"{seed} {number}".encode(), digest_size=16).digest(), "big")
-        chance, first = divmod(chance, len(ends))
-        chance, second = divmod(chance, len(ends))
-        yield ends[first], ends[second], ports[chance % len(ports)]
+def _runs(ends: Sequence[Endpoint], key: Callable[[Endpoint], object]) -> Iterator[tuple[int, int]]:
+    """The first and the last place, exclusive, of neighbours with one key."""
+    first = 0
+    for _, group in groupby(ends, key):
+        last = first + sum(1 for _ in group)
+        yield first, last
+        first = last
+
+
+def _probes(pairs: _Pairs, ports: Sequence[Port], wanted: int, seed: int) -> Iterator[Probe]:
+    """`wanted` different connections of those there are, by chance where there are more."""
+    for number in random.Random(seed).sample(range(pairs.number * len(ports)), wanted):
+        pair, place = divmod(number, len(ports))
+        source, destination = pairs[pair]
+        protocol, port = ports[place]
+        version6 = source.address.version == 6
+        yield Probe(source, destination, ICMPV6 if protocol == ICMP and version6 else protocol, port)

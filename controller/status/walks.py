@@ -22,7 +22,7 @@ from flows.interpret.interpreter import Interpreter
 from flows.interpret.journey import Journey, Site, travel
 from flows.openflow.flow import Flow
 from flows.openflow.group import Group
-from flows.pipeline.tables import TABLE_NAMES
+from flows.pipeline.tables import DENY, EGRESS_REFUSED, INGRESS_REFUSED, TABLE_NAMES
 from flows.policy.probe import Endpoint, Probe
 from flows.wire.codec import decode_flow, encode_flow
 from flows.wire.errors import CodecError
@@ -31,6 +31,7 @@ from flows.wire.text import format_actions, format_match
 from flows.wire.values import Body, FlowKey, ForeignFlow, WireGroup, wire_flow
 
 MAX_WALKED_FLOWS = 100_000  # of one bridge; each is decoded
+REFUSED = frozenset({EGRESS_REFUSED.number, INGRESS_REFUSED.number})
 TABLES = range(255)  # a flow may lead to a table that has none
 
 
@@ -164,7 +165,27 @@ def switch_walk(
         for table, flow in (leg.result.hits if leg.result is not None else ())
     )
     arrived = tuple(map(_receiver, journey.arrived))
-    return SwitchWalk(journey.delivered, journey.delivered == allowed, hits, arrived, journey.reason, note)
+    return SwitchWalk(journey.delivered, journey.delivered == allowed, hits, arrived, _reason(journey, hits), note)
+
+
+def _reason(journey: Journey, hits: Sequence[Hit]) -> str:
+    """Why it is not delivered: what the interpreter says, the node, and what the flows are for that led to `deny`.
+
+    What a rule of a tier denies goes on to the flow of the pod's isolation, which counts it; the rule is the reason.
+    """
+    if journey.delivered or not hits:
+        return journey.reason
+    where = f"{journey.reason}, on {hits[-1].node}" if hits[-1].node else journey.reason
+    denied = next((n for n, one in enumerate(hits) if one.table == DENY.number), 0)
+    led = hits[denied - 1] if denied else None
+    if led is None or not led.kind.startswith("deny_"):
+        return where
+    refused = next((n for n in range(denied, 0, -1) if hits[n].table in REFUSED and hits[n].node == led.node), 0)
+    if refused and hits[refused - 1].rules:
+        return f"{where}: denied by {', '.join(hits[refused - 1].rules)}"
+    return (
+        f"{where}: {led.kind.removeprefix('deny_')} is isolated by {', '.join(led.policies)}" if led.policies else where
+    )
 
 
 def _receiver(end: Endpoint) -> str:

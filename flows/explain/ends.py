@@ -55,6 +55,36 @@ def parse_wanted(text: str) -> Wanted:
     return Wanted(_PROTOCOLS[name], int(number))
 
 
+def without_ports(source: str, destination: str, port: str) -> tuple[str, str, str]:
+    """The question with addresses alone where logs have ADDRESS:PORT or [ADDRESS]:PORT.
+
+    The destination's port is the one that is asked about; that of the source does not matter to policy. Raises
+    ProbeError where `port` is another one.
+    """
+    near, far = _address_and_port(source), _address_and_port(destination)
+    if near is not None:
+        source = near[0]
+    if far is None:
+        return source, destination, port
+    if port and parse_wanted(port) != parse_wanted(far[1]):
+        raise ProbeError(f"{destination} has another port than {port!r}: give one of them")
+    return source, far[0], far[1]
+
+
+def _address_and_port(text: str) -> tuple[str, str] | None:
+    """The parts of ADDRESS:PORT, the port perhaps with a protocol; None for everything else."""
+    address, colon, port = text.rpartition(":")
+    if not colon or (":" in address) != (address.startswith("[") and address.endswith("]")):
+        return None
+    address = address.removeprefix("[").removesuffix("]")
+    try:
+        parse_address(address)
+        parse_wanted(port)
+    except ValueError:
+        return None
+    return address, port
+
+
 def _is_number(text: str) -> bool:
     return text.isascii() and text.isdecimal() and len(text) < 10
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from flows.cluster.model import Cluster, Key, Service
 from flows.cluster.net import Net
-from flows.explain.ends import ask, find_end, parse_wanted, slices_of
+from flows.explain.ends import ask, find_end, parse_wanted, slices_of, without_ports
 from flows.explain.model import EXPLAIN_VERSION, Explanation
 from flows.explain.scope import concerning
 from flows.explain.walk import explain_connection
@@ -32,6 +32,7 @@ def explain(cluster: Cluster, source: str, destination: str, port: str = "", ver
 
 def answer(cluster: Cluster, source: str, destination: str, port: str = "", version: int | None = None) -> Answer:
     """The same with the probes, for whoever has the switches to ask, too."""
+    source, destination, port = without_ports(source, destination, port)
     wanted = parse_wanted(port or "1")
     ends = [find_end(cluster, text) for text in (source, destination)]
     part = concerning(

@@ -42,6 +42,7 @@ from flows.openflow.group import Bucket, Group
 from flows.openflow.match import exactly, match
 from flows.openflow.register_bits import Range
 from flows.pipeline import registers
+from flows.pipeline.tables import TABLE_NAMES
 
 _MAX_DEPTH = 64
 _FRAGMENT_HEADER = 44  # RFC 8200, section 4.5
@@ -174,10 +175,10 @@ class Interpreter:
             flow = self._tables[following].lookup(state, self._choose)
             run.hits.append((following, flow))
             if flow is None:
-                run.reasons.append(f"table {following} has no flow for it")
+                run.reasons.append(f"table {TABLE_NAMES.get(following, following)} has no flow for it")
                 break
             if not flow.actions and flow.goto is None:
-                run.reasons.append(f"table {following} drops it (cookie {flow.cookie:#x})")
+                run.reasons.append(f"table {TABLE_NAMES.get(following, following)} drops it")
             for action in flow.actions:
                 if isinstance(action, DecTtl) and not take_hop(state):
                     run.reasons.append("no hop is left")

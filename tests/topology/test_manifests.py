@@ -87,3 +87,11 @@ def test_a_namespace_has_the_label_of_its_name(tmp_path: Path) -> None:
     folder = LabManifests(tmp_path)
     folder.put(parse_manifests("{apiVersion: v1, kind: Namespace, metadata: {name: x, labels: {a: b}}}", "f"))
     assert folder.objects()[0]["metadata"]["labels"] == {"a": "b", "kubernetes.io/metadata.name": "x"}
+
+
+def test_a_cluster_network_policy_is_in_no_namespace(tmp_path: Path) -> None:
+    text = "{apiVersion: policy.networking.k8s.io/v1alpha2, kind: ClusterNetworkPolicy, metadata: {name: a}}"
+    folder = LabManifests(tmp_path)
+    folder.put(parse_manifests(text, "f"))
+    (found,) = folder.objects()
+    assert "namespace" not in found["metadata"] and object_name(found) == "clusternetworkpolicy a"

@@ -20,7 +20,7 @@ from topology.spec.address import LabEndpoint
 from topology.spec.model import LabNamespace, LabNode, LabPod, Topology
 
 Manifest = dict[str, Any]
-CLUSTER_SCOPED = frozenset({"Namespace", "Node"})
+CLUSTER_SCOPED = frozenset({"Namespace", "Node", "ClusterNetworkPolicy"})
 
 
 def parse_manifests(text: str, origin: str) -> list[Manifest]:

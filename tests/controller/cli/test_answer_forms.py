@@ -19,6 +19,17 @@ apiVersion: v1
 kind: Namespace
 metadata: {name: shop, annotations: {headgate.io/audit: all}}
 """
+TIER = """
+apiVersion: policy.networking.k8s.io/v1alpha2
+kind: ClusterNetworkPolicy
+metadata: {name: keep-out}
+spec:
+  tier: Admin
+  priority: 10
+  subject: {namespaces: {}}
+  ingress:
+    - {name: none, action: Deny, from: [{pods: {namespaceSelector: {}, podSelector: {matchLabels: {app: other}}}}]}
+"""
 ASKED = {
     "status": ["status"],
     "wait": ["status", "--wait"],
@@ -57,6 +68,21 @@ def test_an_answer_about_what_is_denied_or_would_change_has_its_form(run: Run, c
     assert fits("plan", removed)["objects"]
 
 
+def test_a_cluster_network_policy_is_told_by_its_name(run: Run, capsys: Captured) -> None:
+    file = run.folder / "tier.yaml"
+    file.write_text(TIER)
+    told(run, capsys, "status", "--wait")
+    found = fits("policy", told(run, capsys, "policy", "keep-out"))
+    assert found["policy"]["tier"] == "Admin" and found["policy"]["pods"] == 3
+    assert fits("flows", told(run, capsys, "flows", "--policy", "keep-out"))["flows"]
+    _, text = (main(["--server", run.url, "explain", "shop/other", "shop/db", "-p", "80"]), capsys.readouterr().out)
+    assert "table deny drops it, on one: denied by keep-out ingress[0]" in text
+    file.unlink()
+    told(run, capsys, "status", "--wait")
+    _, text = (main(["--server", run.url, "explain", "shop/other", "shop/db", "-p", "80"]), capsys.readouterr().out)
+    assert "table deny drops it, on one: ingress is isolated by shop/only-web, shop/shut" in text
+
+
 def test_lines_have_their_form(run: Run, capsys: Captured) -> None:
     for line in told(run, capsys, "flows", "--watch", "--every", "0.2", "--rounds", "2").splitlines():
         fits("flows-watch", line)
@@ -69,3 +95,30 @@ def test_lines_have_their_form(run: Run, capsys: Captured) -> None:
     events = until(lambda: told(run, capsys, "audit").splitlines(), "events")
     assert {fits("audit", line)["verdict"] for line in events} <= {"denied", "allowed"}
     assert fits("drops", told(run, capsys, "drops"))["events"]
+
+
+def test_names_that_are_not_there_are_told(run: Run, capsys: Captured) -> None:
+    for arguments, code, said in (
+        (["audit", "--pod", "shop/wbe"], 0, "there is no pod shop/wbe; did you mean shop/web?"),
+        (["drops", "--pod", "shop/wbe"], 0, "there is no pod shop/wbe; did you mean shop/web?"),
+        (["pod", "shop/wbe"], 1, "there is no pod shop/wbe; did you mean shop/web?"),
+        (["policy", "shop/only-wbe"], 1, "did you mean shop/only-web?"),
+        (["flows", "--policy", "shop/only-wbe"], 1, "did you mean shop/only-web?"),
+        (["flows", "--pod", "shop/wbe"], 1, "did you mean shop/web?"),
+        (["verify", "--node", "two"], 1, "there is no switch of node two; known: one"),
+        (["recommend", "--namespace", "shpo"], 2, "there is no namespace shpo; did you mean shop?"),
+        (["matrix", "-n", "shpo"], 2, "did you mean shop?"),
+    ):
+        capsys.readouterr()
+        assert (main(["--server", run.url, *arguments]), arguments) == (code, arguments)
+        assert said in capsys.readouterr().err, arguments
+
+
+def test_addresses_of_a_log_are_a_question(run: Run, capsys: Captured) -> None:
+    found = fits("explain", told(run, capsys, "explain", "10.0.0.1:49152", "10.0.0.2:80"))
+    assert found["connections"][0]["source"] == "pod shop/web" and found["connections"][0]["port"] == 80
+
+
+def test_a_sample_is_all_where_there_are_fewer(run: Run, capsys: Captured) -> None:
+    sampled, every = (fits("verify", told(run, capsys, "verify", *more)) for more in ([], ["--everything"]))
+    assert sampled["complete"] and sampled["asked"] == sampled["possible"] == every["asked"] < 500

@@ -107,7 +107,7 @@ def test_a_deletion_opens_and_markdown_tells(folder: Path, capsys: pytest.Captur
     assert "| removed | `default/frontend[Deployment]` |" in text
     folder.joinpath("both.yaml").write_text(PODS + "---" + DENY)
     text = planned(capsys, 1, "--delete", folder / "deny.yaml", "--manifests", folder / "both.yaml")
-    assert "  + x/b[Pod], 0.0.0.0-255.255.255.255 => x/a[Pod] : All Connections\n" in text
+    assert "  + x/b[Pod], outside (IPv4) => x/a[Pod] : All Connections\n" in text
 
 
 def test_a_relabelled_pod_keeps_its_address(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -117,6 +117,12 @@ def test_a_relabelled_pod_keeps_its_address(folder: Path, capsys: pytest.Capture
     )
     text = planned(capsys, 1, folder / "pod.yaml", "--manifests", folder / "both.yaml", "-o", "json")
     assert {one["kind"] for one in json.loads(text)["reach"]} == {"added"}
+
+
+def test_what_cannot_be_read_is_no_plan_of_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder.joinpath("slip.yaml").write_text("--- just a text\n")
+    text = planned(capsys, 2, folder / "slip.yaml", "--manifests", folder / "now")
+    assert "slip.yaml, document 1 (line 1): must be an object" in text
 
 
 def test_errors_are_two(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

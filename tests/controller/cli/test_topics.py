@@ -44,3 +44,12 @@ def test_an_unknown_topic_names_a_near_one(capsys: pytest.CaptureFixture[str]) -
     assert main(["help", "isolatd"]) == 2
     assert "did you mean isolated?" in capsys.readouterr().err
     assert page_topics()["isolated"]["page"] == "docs/glossary.md"
+
+
+def test_a_word_in_the_text_of_topics_leads_there(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["help", "dns"]) == 2
+    assert "it is in the topics " in (said := capsys.readouterr().err) and "domain-names" in said
+    assert main(["help", "isolatd"]) == 2
+    assert "did you mean isolated?" in capsys.readouterr().err
+    assert main(["help", "xyzzy"]) == 2
+    assert "topics" not in capsys.readouterr().err.partition("lists all")[0].replace("no topic", "")

@@ -73,7 +73,7 @@ def test_wait_says_what_is_missing() -> None:
     views = FakeViews()
     views.missing = ("policy tenant-a/pol1: node-1 has 3 flows to get",)
     response = client(views).post("/wait?timeout=0.05")
-    assert json.loads(response.data) == {"realized": False, "missing": list(views.missing)}
+    assert json.loads(response.data) == {"realized": False, "missing": list(views.missing), "version": 1}
     assert json.loads(client().get("/wait").data)["realized"] is True
 
 
@@ -143,7 +143,10 @@ def test_one_pod_and_one_policy_have_pages() -> None:
         ("/pods/backend-1", 404, "NAMESPACE/NAME"),
         ("/pods/", 404, "NAMESPACE/NAME"),
         ("/pods/a/b/c", 404, "NAMESPACE/NAME"),
-        ("/policies//b", 404, "NAMESPACE/NAME"),
+        ("/policies//b", 404, "[NAMESPACE/]NAME"),
+        ("/policies/", 404, "[NAMESPACE/]NAME"),
+        ("/policies/a/b/c", 404, "[NAMESPACE/]NAME"),
+        ("/policies/cluster-wide", 404, "status --policies"),
         ("/pods/a/" + "b" * 1000, 400, "too long"),
         ("/pods/a/b?node=x", 400, "takes none"),
         ("/podsx/a/b", 404, "/pods/NAMESPACE/NAME"),

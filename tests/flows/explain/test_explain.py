@@ -28,6 +28,7 @@ from flows.cluster.model import (
     Tier,
 )
 from flows.cluster.net import parse_address
+from flows.explain.ends import without_ports
 from flows.explain.model import EndExplanation, Step
 from flows.explain.question import explain
 from flows.policy.probe import ProbeError
@@ -183,6 +184,30 @@ def test_names_of_pods_nodes_and_addresses() -> None:
         "no NetworkPolicy applies between a pod and its own node"
     )
     assert explain(world, "node:two", "x/db", "80").connections[0].source == "node two"
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "port", "plain"),
+    [
+        ("10.0.0.3:49152", "10.0.0.2:80", "", ("10.0.0.3", "10.0.0.2", "80")),
+        ("10.0.0.3:49152", "10.0.0.2:53/UDP", "", ("10.0.0.3", "10.0.0.2", "53/UDP")),
+        ("10.0.0.3:1", "x/db", "80", ("10.0.0.3", "x/db", "80")),
+        ("[fd00::3]:49152", "[fd00::2]:80", "80/TCP", ("fd00::3", "fd00::2", "80")),
+        ("fd00::3", "fd00::2:80", "", ("fd00::3", "fd00::2:80", "")),
+        ("pod:x/api", "node:two", "80", ("pod:x/api", "node:two", "80")),
+        ("10.0.0.3:http", "one:80", "", ("10.0.0.3:http", "one:80", "")),
+    ],
+)
+def test_addresses_with_ports_are_read_as_logs_have_them(
+    source: str, destination: str, port: str, plain: tuple[str, str, str]
+) -> None:
+    assert without_ports(source, destination, port) == plain
+
+
+def test_two_different_ports_are_refused() -> None:
+    assert explain(_world(), "10.0.0.3:1", "10.0.0.2:80").connections[0].port == 80
+    with pytest.raises(ProbeError, match="has another port than '443'"):
+        explain(_world(), "x/api", "10.0.0.2:80", "443")
 
 
 @pytest.mark.parametrize(

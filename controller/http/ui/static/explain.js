@@ -47,6 +47,8 @@ function stepCard(step, direction) {
     step.differences.length > 0 && h('ul', {class: 'differences'}, step.differences.map(one => h('li', {}, one.where && h('code', {}, one.where), ' ', one.text))));
 }
 
+const differs = (one, other) => JSON.stringify(one) !== JSON.stringify(other);
+
 function endBlock(one) {
   return h('section', {class: `end ${one.allowed ? 'good' : 'bad'}`},
     h('h3', {}, h('span', {class: 'mark', 'aria-hidden': 'true'}, one.allowed ? '✓ ' : '✗ '), `${one.direction === 'egress' ? 'Source, egress' : 'Destination, ingress'}: `, one.allowed ? 'allowed' : 'denied'),
@@ -133,7 +135,8 @@ function connectionBlock(one, signal) {
     h('p', {class: `banner big ${one.allowed ? 'good' : 'bad'}`}, `${one.allowed ? 'Allowed' : 'Denied'} by policy${one.switches?.agrees ? `, and ${one.switches.delivered ? 'delivered' : 'dropped'} by the switches` : ''}`),
     h('div', {class: 'columns'}, endBlock(one.egress), endBlock(one.ingress)),
     one.promoted && section('Once staged policies are promoted', h('p', {class: `banner ${one.promoted.allowed ? 'good' : 'bad'}`}, one.promoted.allowed ? 'Allowed' : 'Denied'),
-      h('div', {class: 'columns'}, endBlock(one.promoted.egress), endBlock(one.promoted.ingress))),
+      h('div', {class: 'columns'}, ['egress', 'ingress'].filter(end => differs(one.promoted[end], one[end])).map(end => endBlock(one.promoted[end]))),
+      !['egress', 'ingress'].some(end => differs(one.promoted[end], one[end])) && h('p', {class: 'note'}, 'For the same reasons as now.')),
     section('The lines that decide', lines),
     section('The packet on the switches, as their flows are now', walk(one)));
 }

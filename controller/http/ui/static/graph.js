@@ -4,23 +4,24 @@ import {h, svg, a, put, later, count, rate, link, say} from './dom.js';
 import {ask} from './api.js';
 import {store} from './store.js';
 import {head, section, empty, keep} from './view.js';
-import {Reach, somePort} from './matrix.js';
+import {Reach, somePort, shownName} from './matrix.js';
 import {follow} from './audit.js';
 
-const BOX = 172, LINE = 26, PAD = 10, TITLE = 28, GAP = 34, MAX_SHOWN = 1200, MAX_EDGES = 400, MAX_LIST = 200, RECENT = 30000;
+const BOX = 172, LINE = 26, PAD = 10, TITLE = 28, GAP = 34, MAX_GAP = 180, BEND = 76, MAX_SCALE = 1.5, MAX_SHOWN = 1200, MAX_EDGES = 400, MAX_LIST = 200, RECENT = 30000;
 
 /** Namespaces in columns, the shortest column first, so that a reload draws the same picture. */
 function arrange(spaces, width) {
-  const columns = Math.max(1, Math.floor((width + GAP) / (BOX + 2 * PAD + GAP)));
+  const columns = Math.max(1, Math.min(spaces.size, Math.floor((width + GAP) / (BOX + 2 * PAD + GAP))));
+  const gap = columns > 1 ? Math.min(MAX_GAP, Math.max(GAP, (width - columns * (BOX + 2 * PAD)) / (columns - 1))) : GAP;
   const heights = new Array(columns).fill(0), places = new Map(), boxes = [];
   for (const [space, names] of spaces) {
-    const column = heights.indexOf(Math.min(...heights)), x = column * (BOX + 2 * PAD + GAP), y = heights[column];
+    const column = heights.indexOf(Math.min(...heights)), x = column * (BOX + 2 * PAD + gap), y = heights[column];
     const height = TITLE + names.length * LINE + PAD;
     boxes.push({space, x, y, width: BOX + 2 * PAD, height});
     names.forEach((name, n) => places.set(name, {x: x + PAD, y: y + TITLE + n * LINE, column}));
     heights[column] += height + GAP;
   }
-  return {places, boxes, width: columns * (BOX + 2 * PAD + GAP) - GAP, height: Math.max(...heights) - GAP + 4};
+  return {places, boxes, width: columns * (BOX + 2 * PAD + gap) - gap, height: Math.max(...heights) - GAP + 4};
 }
 
 /** A curve from the side of one workload to the side of another. */
@@ -61,11 +62,13 @@ export async function graphView({focus = '', namespace = ''}, {signal, on}) {
   const frame = h('div', {class: 'graph-frame', tabindex: '-1'}, drawing);
 
   function drawBoxes() {
-    const laid = arrange(shown, Math.max(400, frame.clientWidth - 40 || 900));
+    const room = Math.max(400, frame.clientWidth - 40 || 900), laid = arrange(shown, room - BEND);
     places = laid.places;
-    drawing.setAttribute('viewBox', `-8 -4 ${laid.width + 44} ${laid.height + 8}`);
-    drawing.setAttribute('width', laid.width + 44);
-    drawing.setAttribute('height', laid.height + 8);
+    const width = laid.width + BEND, height = laid.height + 8;
+    const scale = Math.max(1, Math.min(MAX_SCALE, room / width, (frame.clientHeight - 40 || height) / height));
+    drawing.setAttribute('viewBox', `-8 -4 ${width} ${height}`);
+    drawing.setAttribute('width', width * scale);
+    drawing.setAttribute('height', height * scale);
     items.clear();
     order = [];
     boxes.replaceChildren(...laid.boxes.map(box => svg('g', {class: 'space'},
@@ -163,7 +166,7 @@ export async function graphView({focus = '', namespace = ''}, {signal, on}) {
     const rows = [...names].slice(0, MAX_LIST);
     return section(`${title} (${count(names.size)})`, rows.length ? h('ul', {class: 'peers'}, rows.map(([name, cell]) => {
       const [from, to] = way === 'out' ? [chosen, name] : [name, chosen];
-      return h('li', {}, a('explain', {from, to, port: somePort(cell.ports)}, name), h('span', {class: 'dim'}, ` ${cell.ports}${cell.complete ? '' : ' (some)'}`));
+      return h('li', {}, a('explain', {from, to, port: somePort(cell.ports)}, shownName(name)), h('span', {class: 'dim'}, ` ${cell.ports}${cell.complete ? '' : ' (some)'}`));
     })) : empty('nobody'), names.size > MAX_LIST && h('p', {class: 'note'}, `the first ${MAX_LIST}`));
   }
 
@@ -171,13 +174,13 @@ export async function graphView({focus = '', namespace = ''}, {signal, on}) {
     if (!chosen) {
       const {rates} = store;
       put(side, h('p', {class: 'note'}, 'Choose a workload to see whom it reaches and who reaches it. Lines show rules that let packets pass now; red marks show what policy drops.'),
-        h('dl', {class: 'keys'}, [['live', 'a rule that counts now'], ['out', 'may be reached'], ['in', 'may reach it'], ['drop', 'policy drops packets now'], ['denied', 'a connection denied lately (audited pods)']].map(([kind, text]) => h('div', {}, h('dt', {class: kind}), h('dd', {}, text)))),
+        h('dl', {class: 'keys'}, [['live', 'a rule that counts now'], ['out', 'may be reached'], ['in', 'may reach it'], ['drop', 'policy drops packets now'], ['denied', 'denied now by a rule of a tier, or lately (audited pods)']].map(([kind, text]) => h('div', {}, h('dt', {class: kind}), h('dd', {}, text)))),
         rates && h('p', {class: 'note'}, `${count(rates.rules.length)} rules count; ${count(rates.denied.length)} pods lose packets; ${rates.covered} of ${rates.of} switches counted.`));
       return;
     }
     const one = reach.groups[reach.places.get(chosen)];
     const mine = (store.rates?.denied || []).filter(entry => entry.workload === chosen);
-    put(side, h('h2', {}, chosen), h('p', {}, `${count(one.pods)} pods. `, a('pods', {q: podsOf(chosen)}, 'Show them'), '. ', a('matrix', {by: 'pod', namespace: one.namespace, from: podsOf(chosen)}, 'By pod')),
+    put(side, h('h2', {}, chosen), h('p', {}, `${count(one.pods)} ${one.pods === 1 ? 'pod' : 'pods'}. `, a('pods', {q: podsOf(chosen)}, 'Show them'), '. ', a('matrix', {by: 'pod', namespace: one.namespace, from: podsOf(chosen)}, 'By pod')),
       mine.length > 0 && h('ul', {class: 'findings'}, mine.map(entry => h('li', {class: 'bad'}, a('pod', {key: entry.pod}, entry.pod), `: ${rate(entry.rate)} dropped, ${entry.direction}`))),
       listed('It may reach', chosenSets[0], 'out'), listed('May reach it', chosenSets[1], 'in'));
   }
@@ -187,12 +190,12 @@ export async function graphView({focus = '', namespace = ''}, {signal, on}) {
   function drawLive() {
     const {rates} = store;
     const lines = [], lost = new Map();
-    for (const rule of (rates?.rules || []).filter(one => one.action !== 'Deny')) {
-      const width = 1 + Math.min(5, Math.log10(1 + rule.rate));
+    for (const rule of rates?.rules || []) {
+      const width = 1 + Math.min(5, Math.log10(1 + rule.rate)), kind = rule.action === 'Deny' ? 'denied' : 'live';
       for (const from of rule.sources || []) for (const to of rule.destinations || []) {
         if (lines.length < MAX_EDGES && places.has(from) && places.has(to)) {
-          lines.push(svg('path', {class: 'edge live', d: curve(places.get(from), places.get(to)), 'stroke-width': width.toFixed(1), 'marker-end': 'url(#arrow-live)'},
-            svg('title', {}, `${rule.policy} ${rule.direction}[${rule.rule}]: ${rate(rule.rate)} of the whole rule`)));
+          lines.push(svg('path', {class: `edge ${kind}`, d: curve(places.get(from), places.get(to)), 'stroke-width': width.toFixed(1), 'marker-end': `url(#arrow-${kind})`},
+            svg('title', {}, `${rule.policy} ${rule.direction}[${rule.rule}]: ${rate(rule.rate)} ${kind === 'denied' ? 'denied' : 'allowed'} by the whole rule`)));
         }
       }
     }

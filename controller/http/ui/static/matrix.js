@@ -64,10 +64,17 @@ export function somePort(ports) {
   return found[1] === 'TCP' ? found[2] : `${found[2]}/${found[1]}`;
 }
 
+const WHOLE = {'0.0.0.0-255.255.255.255': 'outside, IPv4', '::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff': 'outside, IPv6'};
+
+/** A name for people: all addresses of a family that no pod and no node has are `outside`. */
+export function shownName(name) {
+  return WHOLE[name] || name;
+}
+
 /** A name without its kind; of a long one the end, where names of one workload differ. */
 function tail(name) {
-  const own = name.replace(/\[\w+\]$/, '');
-  return own.length > 22 ? `…${own.slice(-21)}` : own;
+  const own = shownName(name).replace(/\[\w+\]$/, '');
+  return own.length > 19 ? `…${own.slice(-18)}` : own;
 }
 
 /** A span of the grid, made without the cost of attributes that nobody reads. */
@@ -109,7 +116,7 @@ export function grid(caption, rows, columns, cell, onopen) {
     }
     const lines = [];
     for (let row = firstRow; row < lastRow; row++) {
-      const name = span('rowheader', '', rows[row].name, 0, TOP + row * ROW);
+      const name = span('rowheader', '', shownName(rows[row].name), 0, TOP + row * ROW);
       name.title = rows[row].name;
       names.set(row, name);
       const line = h('div', {role: 'row', 'aria-rowindex': row + 2});
@@ -143,7 +150,7 @@ export function grid(caption, rows, columns, cell, onopen) {
 
   function describe(row, column) {
     const found = cell(row, column);
-    return `${rows[row].name} to ${columns[column].name}: ${found ? found.label : 'not reached'}`;
+    return `${shownName(rows[row].name)} to ${shownName(columns[column].name)}: ${found ? found.label : 'not reached'}`;
   }
 
   function place(event) {
@@ -189,8 +196,8 @@ export function grid(caption, rows, columns, cell, onopen) {
   area.asTable = () => {
     const shownRows = rows.slice(0, EXPORTED_ROWS), shownColumns = columns.slice(0, EXPORTED_COLUMNS);
     return h('div', {class: 'scroll'}, h('table', {class: 'matrix-table'}, h('caption', {}, rows.length > shownRows.length || columns.length > shownColumns.length ? `${caption}; a part of it` : caption),
-      h('thead', {}, h('tr', {}, h('th', {scope: 'col'}, 'from \\ to'), shownColumns.map(one => h('th', {scope: 'col'}, one.name)))),
-      h('tbody', {}, shownRows.map((one, row) => h('tr', {}, h('th', {scope: 'row'}, one.name), shownColumns.map((_, column) => {
+      h('thead', {}, h('tr', {}, h('th', {scope: 'col'}, 'from \\ to'), shownColumns.map(one => h('th', {scope: 'col'}, shownName(one.name))))),
+      h('tbody', {}, shownRows.map((one, row) => h('tr', {}, h('th', {scope: 'row'}, shownName(one.name)), shownColumns.map((_, column) => {
         const found = cell(row, column);
         return h('td', {class: found?.kind}, found?.text);
       }))))));

@@ -49,7 +49,7 @@ export async function policyView({key}, {signal}) {
   one.notes.length > 0 && section('Without effect now', h('ul', {}, one.notes.map(text => h('li', {}, text)))),
   detail.left_out.length > 0 && section('Rules that are on no switch', h('ul', {class: 'findings'}, detail.left_out.map(text => h('li', {class: 'warn'}, text)))),
   section('As Headgate understood it', manifest(lines)),
-  section('Its rules, with the packets they let pass', rules(detail.rules)),
+  section(detail.policy.tier ? 'Its rules, with the packets they decided' : 'Its rules, with the packets they let pass', rules(detail.rules)),
   section('Its pods', detail.subjects.length ? table('Pods', [['Pod'], ['Node'], ['Port']], detail.subjects.slice(0, 200).map(row => [pod(row.pod), node(row.node), row.port || '-'])) : empty('It selects no pod.'),
     detail.subjects.length > 200 && h('p', {class: 'note'}, `the first 200 of ${count(one.pods)}`)),
   section('Its switches', table('Switches', [['Node'], ['Bridge'], ['In force'], ['Pods', 'number'], ['Reason']],

@@ -72,6 +72,7 @@ export function longTable(caption, columns, rows, {onopen} = {}) {
     shown = more;
     active = Math.min(active, Math.max(0, more.length - 1));
     body.style.height = `${more.length * ROW}px`;
+    area.style.height = `min(66vh, 760px, ${(more.length + 1) * ROW + 2}px)`;
     area.setAttribute('aria-rowcount', more.length + 1);
     draw(true);
   }

@@ -3,7 +3,7 @@
 import {h, policy, count, table, node} from './dom.js';
 import {ask, send} from './api.js';
 import {head, section, empty, failed} from './view.js';
-import {Reach, Legend, grid} from './matrix.js';
+import {Reach, Legend, grid, shownName} from './matrix.js';
 
 const KEPT = 'headgate-whatif', MAX_CHANGES = 300;
 const SIGNS = {added: '+', removed: '−', changed: '~'};
@@ -50,7 +50,7 @@ function difference(before, after) {
 
 function outcome({plan, before, after}) {
   const counts = kind => plan.reach.filter(one => one.kind === kind).length;
-  const side = names => names.slice(0, 6).join(', ') + (names.length > 6 ? ` and ${names.length - 6} more` : '');
+  const side = names => names.slice(0, 6).map(shownName).join(', ') + (names.length > 6 ? ` and ${names.length - 6} more` : '');
   const changes = plan.reach.length || plan.switches.length;
   return h('div', {}, plan.notes.map(text => h('p', {class: 'note'}, text)),
     h('p', {class: `banner ${plan.reach.length ? 'warn' : 'good'}`, role: 'status'}, changes ?
