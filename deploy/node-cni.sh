@@ -1,10 +1,11 @@
-# The part of deploy/node.sh for --cni: a node of Headgate's own network. Read by node.sh, which has the variables and the
-# functions `say`, `fail`, `remember`, `vsctl` and `value`; headgate-node is where the work is done.
+# The part of deploy/node.sh for which headgate-node does the work: a node of Headgate's own network (--cni), and the move of
+# an uplink's addresses (--move-addresses). Read by node.sh, which has the variables and the
+# functions `say`, `fail`, `remember`, `vsctl` and `value`.
 # shellcheck shell=sh disable=SC2154 # the variables of node.sh
 
 CNI_BIN_DIR=${CNI_BIN_DIR:-/opt/cni/bin} CNI_CONF_DIR=${CNI_CONF_DIR:-/etc/cni/net.d}
 SBIN_DIR=${HEADGATE_SBIN_DIR:-/usr/local/sbin} UNIT_DIR=${HEADGATE_UNIT_DIR:-/etc/systemd/system}
-OVS_RUN_DIR=${OVS_RUNDIR:-/run/openvswitch} RUN_DIR=${HEADGATE_RUN_DIR:-/run/headgate} UNDERLAY=br-ul CABLE=headgate-ul-sw
+OVS_RUN_DIR=${OVS_RUNDIR:-/run/openvswitch} RUN_DIR=${HEADGATE_RUN_DIR:-/run/headgate} UNDERLAY=br-ul
 
 # program ARGUMENT...: headgate-node, from the file beside this script or from the checkout that it is in.
 program() {
@@ -16,12 +17,28 @@ program() {
 }
 
 # Before anything is changed: what this cannot install without the network.
-check_cni() {
+check_program() {
     [ -f "$here/headgate-node" ] || [ -f "$here/../node/command.py" ] ||
         fail "headgate-node must be beside this script: make it with \`headgate node bundle\`"
     python3 -c 'import sys; sys.exit(sys.version_info < (3, 9))' 2>/dev/null || fail "install Python 3.9 or newer"
-    command -v nft >/dev/null 2>&1 || fail "the program nft is not installed: install the package nftables"
     command -v ip >/dev/null 2>&1 || fail "the program ip is not installed: install the package iproute2"
+}
+
+check_nft() { command -v nft >/dev/null 2>&1 || fail "the program nft is not installed: install the package nftables"; }
+
+# After Open vSwitch has been started, before anything else is changed.
+check_move() {
+    check_program
+    type=$(value Bridge "$bridge" datapath_type 2>/dev/null || true)
+    [ "${type:-${datapath:-system}}" != netdev ] || check_nft
+    stay_with bridge "$bridge"
+    stay_with uplink "$uplink"
+    [ -z "$(setting underlay)" ] || fail "the underlay is $(setting underlay): run node-undo.sh before its addresses move elsewhere"
+}
+
+check_cni() {
+    check_program
+    check_nft
     for plugin in host-local portmap; do
         [ -x "$CNI_BIN_DIR/$plugin" ] || fail "there is no CNI plugin $CNI_BIN_DIR/$plugin: install the standard" \
             "plugins (package containernetworking-plugins), copied or linked there"
@@ -31,12 +48,16 @@ check_cni() {
     [ -z "$underlay" ] || check_underlay
     stay_with bridge "$bridge"
     stay_with underlay "$underlay"
+    [ -z "$(setting uplink)" ] || fail "the addresses of $(setting uplink) are on $bridge, for a flat network: run node-undo.sh first"
 }
+
+# setting NAME: what an earlier run kept.
+setting() { [ ! -f "$STATE/node.json" ] || sed -n "s/^ \"$1\": \"\(.*\)\",\{0,1\}\$/\1/p" "$STATE/node.json"; }
 
 # stay_with SETTING VALUE: what an earlier run made is on the one it named, and would be left there, or given to another.
 stay_with() {
-    [ -n "$2" ] && [ -f "$STATE/node.json" ] || return 0
-    old=$(sed -n "s/^ \"$1\": \"\(.*\)\",\{0,1\}\$/\1/p" "$STATE/node.json")
+    [ -n "$2" ] || return 0
+    old=$(setting "$1")
     [ -z "$old" ] || [ "$old" = "$2" ] || fail "the $1 is $old already: run node-undo.sh before another is named"
 }
 
@@ -77,6 +98,14 @@ install_program() {
     program install "$SBIN_DIR/headgate-node" "$CNI_BIN_DIR/headgate"
     program configure "bridge=$bridge" "ovsdb=$OVS_RUN_DIR/db.sock" "run_dir=$RUN_DIR" "masquerade=$masquerade" \
         "cni_bin_dir=$CNI_BIN_DIR" "cni_conf_dir=$CNI_CONF_DIR" ${underlay:+"underlay=$underlay"}
+}
+
+# move_addresses: of the uplink to the bridge. The program stays for the undo, in a folder that outlives this script's.
+move_addresses() {
+    remember uplink "$uplink"
+    program install "$STATE/headgate-node"
+    program configure "bridge=$bridge" "ovsdb=$OVS_RUN_DIR/db.sock" "run_dir=$RUN_DIR" "uplink=$uplink"
+    program underlay
 }
 
 # prepare_network: all that needs no controller. The program is there before an interface is taken, so that its addresses

@@ -105,7 +105,16 @@ undo_remote() { ovs-appctl -t ovsdb-server ovsdb-server/remove-remote "$1" >/dev
 
 undo_address() { ! has_link "$2" || ip addr del "$1" dev "$2" 2>/dev/null || true; }
 
-# A moved address: from the bridge that has it now back to its interface.
+# What belongs to an uplink: from the bridge back to it.
+undo_uplink() {
+    if [ -x "$STATE/headgate-node" ] && [ -f "$STATE/node.json" ]; then
+        HEADGATE_NODE_STATE=$STATE "$STATE/headgate-node" clear
+    fi
+    rm -f "$STATE/headgate-node" "$STATE/node.json"
+    rmdir "$RUN_DIR" 2>/dev/null || true
+}
+
+# A moved address, as earlier versions of node.sh noted it: from the bridge that has it now back to its interface.
 undo_moved() {
     has_link "$2" || return 0
     ip -o addr show to "${1%/*}" | awk '{print $2}' | while read -r holder; do
@@ -207,6 +216,7 @@ if command -v ovs-vsctl >/dev/null 2>&1; then
     each role undo_role
     each port undo_port
     each settings undo_settings
+    each uplink undo_uplink
     each moved undo_moved
     each route undo_route
     each hwaddr undo_hwaddr

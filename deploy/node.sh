@@ -25,8 +25,9 @@
 #     --wait SECONDS        wait so long for the controller before leaving the rest to the unit   (default: 10)
 #   CNI_BIN_DIR (/opt/cni/bin), CNI_CONF_DIR (/etc/cni/net.d), HEADGATE_SBIN_DIR (/usr/local/sbin) say where files go.
 #
-# Addresses set by --address and --move-addresses are lost at the next boot: add them to the machine's network
-# configuration as well, or run this again at boot. Open vSwitch and headgate-node keep everything else.
+# --move-addresses needs Python 3.9 or newer, and with netdev the program nft. The addresses that it moves and those of
+# --address are lost at the next boot: add them to the machine's network configuration as well, or run this again at boot.
+# Open vSwitch and headgate-node keep everything else.
 set -eu
 umask 022   # nobody else may write what the undo reads
 trap '' HUP # a connection over the interface that is moved may end; half a move must not stay
@@ -41,7 +42,7 @@ if [ -z "$STATE" ]; then
 fi
 KUBELET_CERTIFICATE=${KUBELET_CERTIFICATE:-/var/lib/kubelet/pki/kubelet-client-current.pem}
 TAB=$(printf '\t') MANAGERS=db:Open_vSwitch,Open_vSwitch,manager_options
-DATAPATH=netdev@ovs-netdev LEAST_FRAGMENT=400 MOST_FRAGMENTS=5000   # the least and the most that can be set
+CABLE=headgate-ul-sw DATAPATH=netdev@ovs-netdev LEAST_FRAGMENT=400 MOST_FRAGMENTS=5000   # the least and the most that can be set
 controllers='' name='' bridge=br-int datapath='' uplink='' move=no addresses=''
 openflow_port=6653 ovsdb_port=6640 ca='' certificate='' key='' mode=''
 cni=no underlay='' masquerade=yes patience=10 here=$(cd "$(dirname "$0")" && pwd)
@@ -135,7 +136,7 @@ vsctl() { ovs-vsctl --timeout=30 "$@"; }
 # value TABLE RECORD COLUMN:KEY: the value without quotes, nothing if there is none.
 value() { vsctl --if-exists get "$1" "$2" "$3" | sed 's/^"\(.*\)"$/\1/'; }
 
-if [ "$cni" = yes ]; then
+if [ "$cni" = yes ] || [ "$move" = yes ]; then
     # shellcheck source=deploy/node-cni.sh
     . "$here/node-cni.sh"
 fi
@@ -202,35 +203,8 @@ take_fragments() {
         say "Open vSwitch refused to let more fragments wait"
 }
 
-# The addresses of the uplink, one a line; only those set by an administrator or DHCP.
+# The addresses of an interface, one a line; only those set by an administrator or DHCP.
 own_addresses() { ip -o addr show dev "$1" scope global | awk '{print $4}'; }
-
-# own_routes FAMILY INTERFACE: routes through the interface that the kernel did not add with an address.
-own_routes() { ip "-$1" route show dev "$2" | grep -v -e 'proto kernel' -e '^fe80::' || true; }
-
-move_addresses() {
-    found=$(own_addresses "$uplink")
-    [ -n "$found" ] || return 0
-    say "moving $(echo "$found" | tr '\n' ' ')from $uplink to $bridge"
-    for family in 4 6; do
-        own_routes "$family" "$uplink" >"$STATE/routes.$family"
-        while read -r route; do
-            remember route "$family $route" "$uplink"
-        done <"$STATE/routes.$family"
-    done
-    for address in $found; do
-        remember moved "$address" "$uplink"
-        give_address "$address"
-        ip addr del "$address" dev "$uplink"
-    done
-    for family in 4 6; do
-        while read -r route; do
-            # shellcheck disable=SC2086 # the words of a route
-            ip "-$family" route replace $route dev "$bridge"
-        done <"$STATE/routes.$family"
-        rm "$STATE/routes.$family"
-    done
-}
 
 # Without duplicate address detection, so that the IPv6 address can be used at once.
 give_address() {
@@ -243,26 +217,41 @@ give_address() {
 make_uplink() {
     [ -n "$uplink" ] || return 0
     ip link show dev "$uplink" >/dev/null || fail "there is no interface $uplink"
-    on=$(vsctl iface-to-br "$uplink" 2>/dev/null || true)
+    port=$uplink
+    if [ "$move" = yes ] || known uplink "$uplink"; then
+        [ "$(value Bridge "$bridge" datapath_type)" != netdev ] || port=$CABLE
+    fi
+    leave_port
+    on=$(vsctl iface-to-br "$port" 2>/dev/null || true)
     case $on in
         "$bridge") ;;
         '')
-            remember port "$bridge $uplink"
+            remember port "$bridge $port"
             if [ -z "$(value Bridge "$bridge" other_config:hwaddr)" ]; then
                 remember hwaddr "$bridge"
                 mac=$(ip -o link show dev "$uplink" | sed 's|.*link/ether \([^ ]*\).*|\1|')
                 vsctl set Bridge "$bridge" "other_config:hwaddr=\"$mac\""
             fi
-            vsctl add-port "$bridge" "$uplink"
+            vsctl --no-wait add-port "$bridge" "$port" # a cable is made when the addresses move
             ;;
-        *) fail "$uplink is on the bridge $on" ;;
+        *) fail "$port is on the bridge $on" ;;
     esac
-    role=$(value Interface "$uplink" external_ids:headgate-role)
+    role=$(value Interface "$port" external_ids:headgate-role)
     if [ "$role" != uplink ]; then
-        remember role "$uplink" "$role"
-        vsctl set Interface "$uplink" external_ids:headgate-role=uplink
+        remember role "$port" "$role"
+        vsctl --no-wait set Interface "$port" external_ids:headgate-role=uplink
     fi
     ip link set dev "$uplink" up
+}
+
+# leave_port: an interface with a cable is no port itself, as earlier versions made it.
+leave_port() {
+    [ "$port" = "$CABLE" ] && [ "$(vsctl iface-to-br "$uplink" 2>/dev/null || true)" = "$bridge" ] || return 0
+    known port "$bridge $uplink" ||
+        fail "$uplink is a port of $bridge: take it off (ovs-vsctl del-port $uplink), for its addresses move by another way"
+    vsctl del-port "$bridge" "$uplink"
+    forget port "$bridge $uplink"
+    ! known role "$uplink" || forget role "$uplink"
 }
 
 set_up_local() {
@@ -383,6 +372,7 @@ drop_row() {
 install_ovs
 start_ovs
 check_datapath
+[ "$move" = no ] || check_move
 name_node
 set_tls
 make_bridge

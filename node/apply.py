@@ -92,7 +92,7 @@ def apply(state: Path, wait: float, again: bool = True) -> str:
 
 
 def move_underlay(state: Path) -> None:
-    """Move the underlay interface's addresses and routes to its bridge. Raises NodeError."""
+    """Move the addresses and routes of the underlay interface, or of the uplink, to its bridge. Raises NodeError."""
     settings = load(state)
     with _locked(settings):
         settings = load(state)
@@ -107,8 +107,9 @@ def clear(state: Path) -> None:
     settings = load(state)
     with _locked(settings):
         settings = load(state)
-        _clear(state, settings)
-        if settings.underlay:
+        if not settings.uplink:
+            _clear(state, settings)
+        if settings.underlay or settings.uplink:
             host_underlay.back(settings, lambda: save(state, settings))
         for path in (settings.revision_file, Path(settings.run_dir) / LOCK):
             if path.exists():

@@ -3,7 +3,7 @@
     headgate-node setup ...            deploy/node.sh with these options
     headgate-node undo ...             deploy/node-undo.sh with these options
     headgate-node apply [--wait N]     make the node's network what the controller wrote, waiting up to N seconds for it
-    headgate-node underlay             only move the underlay interface's addresses to its bridge (`apply` does it too)
+    headgate-node underlay             only move addresses of the underlay interface or the uplink to their bridge
     headgate-node clear                undo what `apply` did
     headgate-node install FILE...      write this program to each FILE, compiled for the Python here
     headgate-node health [FILE]        answer checks of health check node ports; FILE gets the process' number

@@ -70,6 +70,19 @@ def joined(older: Moved, newer: Moved) -> Moved:
     )
 
 
+def common(these: Moved, others: Moved) -> Moved:
+    """Those of `these` that `others` has, too, whatever their settings are."""
+    addresses = set(map(key, others.addresses))
+    neighbours = {one.split()[0] for one in others.neighbours}
+    routes = set(map(_route_key, others.routes))
+    return Moved(
+        tuple(one for one in these.addresses if key(one) in addresses),
+        tuple(one for one in these.neighbours if one.split()[0] in neighbours),
+        tuple(one for one in these.routes if _route_key(one) in routes),
+        tuple(one for one in these.rules if one in others.rules),
+    )
+
+
 def read(name: str) -> Moved:
     """What is on an interface that is there. Raises NodeError."""
     found = addresses_of(name)

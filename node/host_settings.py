@@ -20,7 +20,7 @@ STATE_VARIABLE = "HEADGATE_NODE_STATE"
 FILE = "node.json"
 MAX_BYTES = 1 << 20
 NOT_CHANGED = -1
-_LATER = ("neighbours", "rules")  # settings that a file of an earlier version lacks
+_LATER = ("neighbours", "rules", "uplink")  # settings that a file of an earlier version lacks
 _UTS, _FIRST_UTS = "/proc/self/ns/uts", "uts:[4026531838]"  # the kernel's number of the first: include/linux/proc_ns.h
 
 
@@ -28,11 +28,12 @@ _UTS, _FIRST_UTS = "/proc/self/ns/uts", "uts:[4026531838]"  # the kernel's numbe
 class Settings:
     """Settings of one node.
 
-    Folders and the socket are full paths. `underlay` is the interface that is on the bridge UNDERLAY, "" if none is.
-    The rest is how to undo: `sysctls` has the earlier value of each kernel setting that was changed, by its path under
-    /proc/sys/net; `mtu_request` is the earlier one of the bridge's own port (0: none); `checked_sequences`:
-    conntrack checked TCP sequence numbers; `addresses`, `neighbours`, `routes` and `rules` are those that moved from
-    the underlay interface, in the words of `ip` (`node.host_moved`).
+    Folders and the socket are full paths. `underlay` is the interface that is on the bridge UNDERLAY, "" if none is;
+    `uplink` is the one of a flat network whose addresses moved to the pods' bridge. The rest is how to undo: `sysctls`
+    has the earlier value of each kernel setting that was changed, by its path under /proc/sys/net; `mtu_request` is the
+    earlier one of the bridge's own port (0: none); `checked_sequences`: conntrack checked TCP sequence numbers;
+    `addresses`, `neighbours`, `routes` and `rules` are those that moved from either interface, in the words of `ip`
+    (`node.host_moved`).
     """
 
     bridge: str = "br-int"
@@ -42,6 +43,7 @@ class Settings:
     cni_conf_dir: str = "/etc/cni/net.d"
     masquerade: bool = True
     underlay: str = ""
+    uplink: str = ""
     sysctls: dict[str, str] = field(default_factory=dict)
     mtu_request: int = NOT_CHANGED
     checked_sequences: bool = False
@@ -116,7 +118,7 @@ def configure(folder: Path, given: Mapping[str, str]) -> None:
     for key, text in given.items():
         if key == "masquerade" and text in ("yes", "no"):
             settings.masquerade = text == "yes"
-        elif key in ("bridge", "ovsdb", "run_dir", "cni_bin_dir", "cni_conf_dir", "underlay"):
+        elif key in ("bridge", "ovsdb", "run_dir", "cni_bin_dir", "cni_conf_dir", "underlay", "uplink"):
             setattr(settings, key, text)
         else:
             raise NodeError(f"there is no setting {key}={text}")

@@ -1,28 +1,34 @@
-"""Moves what belongs to the underlay interface to the bridge UNDERLAY, and back (`node.host_moved`).
+"""Moves what belongs to an interface to a bridge, and back (`node.host_moved`): of the underlay interface to the bridge
+UNDERLAY, of the uplink of a flat network to the bridge of the pods.
 
-Needed for the userspace datapath, which tunnels only through a bridge of its own that has the tunnel's address
-(docs.openvswitch.org, "Connecting VMs Using Tunnels (Userspace)"). The moved ones are kept in the node's state, so that
-they are there again after a boot where the machine's network configuration does not set them.
+The first is needed for the userspace datapath, which tunnels only through a bridge of its own that has the tunnel's
+address (docs.openvswitch.org, "Connecting VMs Using Tunnels (Userspace)"). The moved ones are kept in the node's state,
+so that they are there again after a boot where the machine's network configuration does not set them.
 
-The interface itself is no port of the bridge: a cable lies between them, a veth pair, and nftables forwards from the
-one to the other. The userspace datapath takes a packet as it is, and from many interfaces (veth, virtio, any that joins
-segments) it is not whole: its checksum is left to hardware that never comes, or it is longer than the MTU. Sending it
-into the cable, the kernel completes it.
+With the userspace datapath the interface itself is no port of the bridge: a cable lies between them, a veth pair, and
+nftables forwards from the one to the other. That datapath takes a packet as it is, and from many interfaces (veth,
+virtio, any that joins segments) it is not whole: its checksum is left to hardware that never comes, or it is longer
+than the MTU. Sending it into the cable, the kernel completes it. And it takes a copy: the node would get each packet
+from the interface, too. With the kernel's datapath an uplink is a port itself.
+
+The pods' bridge may have addresses and settings of its own: the addresses stay where they are, the settings come back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
+from typing import NamedTuple
 
-from node import host_moved
+from node import host_moved, host_sysctl
 from node.errors import NodeError
+from node.facts import read_facts
 from node.host_moved import Moved
 from node.host_names import CABLE, UNDERLAY
 from node.host_nft import UNDERLAY_TABLE, remove, underlay_table
 from node.host_programs import run
 from node.host_settings import Settings
 from node.links import checksums_in_software, sysctl
+from node.ovsdb import Ovsdb
 
 # What the bridge must do as the interface does: whether and how it has addresses, and whom it believes.
 _SETTINGS = {
@@ -33,26 +39,49 @@ _SETTINGS = {
 }  # fmt: skip
 
 
+class _Way(NamedTuple):
+    """From which interface to which bridge, and whether that is for this interface alone."""
+
+    interface: str
+    bridge: str
+    is_its_own: bool
+
+
+def _way(settings: Settings) -> _Way:
+    if settings.underlay:
+        return _Way(settings.underlay, UNDERLAY, True)
+    return _Way(settings.uplink, settings.bridge, False)
+
+
+def _needs_cable(settings: Settings) -> bool:
+    if settings.underlay:
+        return True
+    with Ovsdb(settings.ovsdb) as database:
+        return read_facts(database, settings.bridge).userspace
+
+
 def to_bridge(settings: Settings, keep: Callable[[], None]) -> None:
     """Move what is on the interface now; set what was moved earlier and is gone. `keep` saves `settings` before the
     first change. Raises NodeError, for a route that cannot be set after all else is done."""
-    name = settings.underlay
-    found, standing = host_moved.read(name), host_moved.read(UNDERLAY).renamed(UNDERLAY, name)
+    way = _way(settings)
+    name, bridge = way.interface, way.bridge
+    found, standing = host_moved.read(name), _standing(way, _kept(settings))
     wanted = _wanted(_kept(settings), standing, found)
     _keep(settings, wanted, keep)
-    _lay_cable(name)
-    run(["nft", "-f", "-"], underlay_table(name))
-    _copy_settings(name, wanted)
-    run(["ip", "link", "set", "dev", UNDERLAY, "up"])
+    if _needs_cable(settings):
+        _lay_cable(name)
+        run(["nft", "-f", "-"], underlay_table(name))
+    _copy_settings(settings, way, wanted, keep)
+    run(["ip", "link", "set", "dev", bridge, "up"])
     there = set(map(host_moved.key, standing.addresses))
     for address in wanted.addresses:
         if host_moved.key(address) not in there:
-            host_moved.give_address(address, name, UNDERLAY, with_end=False)
+            host_moved.give_address(address, name, bridge, with_end=False)
     host_moved.take_addresses(found.addresses, name)
-    host_moved.move_neighbours(wanted.neighbours, name, UNDERLAY)
-    host_moved.move_rules(wanted.rules, name, UNDERLAY)
+    host_moved.move_neighbours(wanted.neighbours, name, bridge)
+    host_moved.move_rules(wanted.rules, name, bridge)
     try:
-        host_moved.give_routes(wanted.routes, name, UNDERLAY, with_end=False)
+        host_moved.give_routes(wanted.routes, name, bridge, with_end=False)
     finally:
         host_moved.take_routes(name)
 
@@ -60,31 +89,43 @@ def to_bridge(settings: Settings, keep: Callable[[], None]) -> None:
 def back(settings: Settings, keep: Callable[[], None]) -> None:
     """Move everything back to the interface. What is no longer on the machine is passed over. Raises NodeError, for a
     route that cannot be set after all else is done."""
-    name, refused = settings.underlay, None
+    way, refused = _way(settings), None
+    name, bridge = way.interface, way.bridge
     if _is_there(name):
         moved = _kept(settings)
-        if _is_there(UNDERLAY):
-            standing = host_moved.read(UNDERLAY).renamed(UNDERLAY, name)
+        if _is_there(bridge):
+            standing = _standing(way, moved)
             moved = host_moved.joined(host_moved.joined(moved, standing), moved)
             _keep(settings, moved, keep)
-            host_moved.take_addresses(standing.addresses, UNDERLAY)
+            host_moved.take_addresses(standing.addresses, bridge)
         for address in moved.addresses:
             host_moved.give_address(address, name, name, with_end=True)
-        host_moved.move_neighbours(moved.neighbours, UNDERLAY, name)
-        host_moved.move_rules(moved.rules, UNDERLAY, name)
+        host_moved.move_neighbours(moved.neighbours, bridge, name)
+        host_moved.move_rules(moved.rules, bridge, name)
         try:
             host_moved.give_routes(moved.routes, name, name, with_end=True)
         except NodeError as error:
             refused = error
-        run(["nft", "-f", "-"], remove(UNDERLAY_TABLE))
-        run(["ip", "link", "set", "dev", name, "promisc", "off"])
+        if settings.underlay or _is_there(CABLE[0]):
+            run(["nft", "-f", "-"], remove(UNDERLAY_TABLE))
+            run(["ip", "link", "set", "dev", name, "promisc", "off"])
     if _is_there(CABLE[0]):
         run(["ip", "link", "del", "dev", CABLE[0]])
-    settings.underlay = ""
+    if not way.is_its_own:
+        host_sysctl.restore(settings)
+    settings.underlay = settings.uplink = ""
     _keep(settings, Moved(), keep)
     keep()
     if refused:
         raise refused
+
+
+def _standing(way: _Way, kept: Moved) -> Moved:
+    """What is on the bridge of the interface's, in words of the interface."""
+    if not _is_there(way.bridge):
+        return Moved()
+    there = host_moved.read(way.bridge).renamed(way.bridge, way.interface)
+    return there if way.is_its_own else host_moved.common(there, kept)
 
 
 def _wanted(kept: Moved, standing: Moved, found: Moved) -> Moved:
@@ -116,16 +157,23 @@ def _keep(settings: Settings, moved: Moved, keep: Callable[[], None]) -> None:
     keep()
 
 
-def _copy_settings(name: str, moved: Moved) -> None:
-    """A node forwards, so the kernel reads routers' advertisements at the bridge only if told so: where a route was
-    learned of one."""
+def _copy_settings(settings: Settings, way: _Way, moved: Moved, keep: Callable[[], None]) -> None:
+    """Have the bridge do as the interface does. A node forwards, so the kernel reads routers' advertisements at the
+    bridge only if told so: where a route was learned of one."""
     learned = any("ra" in route for route in moved.routes)
+    values = {}
     for family, keys in _SETTINGS.items():
+        here, there = (host_sysctl.PROC / family / "conf" / name for name in (way.interface, way.bridge))
         for key in keys:
-            path = Path(f"/proc/sys/net/{family}/conf/{name}/{key}")
-            if path.exists():
-                value = int(path.read_text(encoding="ascii"))
-                sysctl(family, UNDERLAY, key, 2 if key == "accept_ra" and value and learned else value)
+            if (here / key).exists() and (there / key).exists():
+                value = (here / key).read_text(encoding="ascii").strip()
+                values[family, key] = "2" if key == "accept_ra" and value != "0" and learned else value
+    if not way.is_its_own:
+        paths = {f"{family}/conf/{way.bridge}/{key}": value for (family, key), value in values.items()}
+        host_sysctl.change(settings, keep, paths)
+        return
+    for (family, key), value in values.items():
+        sysctl(family, way.bridge, key, int(value))
 
 
 def _lay_cable(name: str) -> None:

@@ -92,6 +92,73 @@ def test_addresses_and_routes_move_to_the_bridge_and_back(machine: Machine) -> N
     same(before, machine.everything())
 
 
+def test_only_what_is_the_uplinks_moves_and_all_of_it(machine: Machine) -> None:
+    """An address that stands on the bridge itself stays there, and its settings come back."""
+    machine.vsctl("add-br", "br-int", "--", "set", "Bridge", "br-int", "datapath_type=netdev")
+    machine.run("ip", "link", "set", "br-int", "up")
+    machine.run("ip", "addr", "add", "10.11.0.1/16", "dev", "br-int")
+    machine.run("sysctl", "-q", "-w", f"net.ipv4.conf.{UPLINK}.arp_ignore=2")
+    for line in (
+        f"neigh add 192.0.2.99 lladdr 02:00:00:00:00:99 dev {UPLINK} nud permanent",
+        "route add 203.0.113.0/24 via 192.0.2.1 table 100",
+        f"rule add iif {UPLINK} lookup 100 pref 100",
+        f"-6 route add 2001:db8:9::/48 via 2001:db8:2::1 dev {UPLINK} metric 5",
+    ):
+        machine.run("ip", *line.split())
+    before, kernel = machine.everything(), of_kernel(machine)
+    node(machine, "--uplink", UPLINK, "--move-addresses", "--address", "10.10.0.1/16")
+    standing = of_kernel(machine)
+    for words in ("10.11.0.0/16 dev br-int", "203.0.113.0/24 via 192.0.2.1 dev br-int table 100",
+                  "iif br-int", "192.0.2.99 lladdr 02:00:00:00:00:99 PERMANENT",
+                  "2001:db8:9::/48 via 2001:db8:2::1 dev br-int metric 5"):  # fmt: skip
+        assert words in standing, words
+    assert machine.run("sysctl", "-n", "net.ipv4.conf.br-int.arp_ignore").strip() == "2"
+    undo(machine)
+    same(before, machine.everything())
+    assert of_kernel(machine) == kernel
+    assert machine.run("sysctl", "-n", "net.ipv4.conf.br-int.arp_ignore").strip() == "0"
+
+
+def of_kernel(machine: Machine) -> str:
+    run = machine.run
+    routes = (run("ip", family, "route", "show", "table", "all").splitlines() for family in ("-4", "-6"))
+    neighbours = "".join(run("ip", "neigh", "show", "dev", name, "nud", "permanent") for name in ("br-int", UPLINK))
+    kept = (line for lines in routes for line in sorted(lines) if "fe80::" not in line and "ff00::" not in line)
+    return "\n".join((*kept, neighbours, run("ip", "rule")))
+
+
+def test_an_uplink_that_an_earlier_version_moved_gets_its_cable_and_comes_back(machine: Machine) -> None:
+    """It made the interface itself a port, and noted each address and route."""
+    before = machine.everything()
+    node(machine, "--uplink", UPLINK)
+    notes = machine.state / "undo"
+    for address in ("192.0.2.7/24", "2001:db8:2::7/64"):
+        machine.run("ip", "addr", "add", address, "dev", "br-int", *(["nodad"] if ":" in address else []))
+        machine.run("ip", "addr", "del", address, "dev", UPLINK)
+        notes.write_text(f"{notes.read_text()}moved\t{address}\t{UPLINK}\n")
+    machine.run("ip", "route", "add", "default", "via", "192.0.2.1", "dev", "br-int")
+    notes.write_text(f"{notes.read_text()}route\t4 default via 192.0.2.1 \t{UPLINK}\n")
+    node(machine, "--uplink", UPLINK, "--move-addresses")
+    assert machine.vsctl("list-ports", "br-int").split() == ["headgate-ul-sw"]
+    node(machine, "--uplink", UPLINK)  # the cable stays
+    assert machine.vsctl("list-ports", "br-int").split() == ["headgate-ul-sw"]
+    assert "192.0.2.7/24" in machine.run("ip", "addr", "show", "dev", "br-int")
+    undo(machine)
+    same(before, machine.everything())
+
+
+def test_another_uplink_than_the_one_that_was_moved_is_refused(machine: Machine) -> None:
+    node(machine, "--uplink", UPLINK, "--move-addresses")
+    machine.run("ip", "link", "add", "eth8", "type", "veth", "peer", "name", "wire8")
+    before = machine.everything()
+    done = machine.script(NODE, *NETDEV, *CONTROLLER, "--uplink", "eth8", "--move-addresses")
+    assert done.returncode != 0
+    assert f"the uplink is {UPLINK} already" in done.stderr
+    same(before, machine.everything())
+    machine.run("ip", "link", "del", "eth8")
+    undo(machine)
+
+
 def fragments(machine: Machine) -> tuple[str, ...]:
     """The least IPv4 fragment that the datapath takes, and how many of all wait at most."""
     said = machine.run("ovs-appctl", "dpctl/ipf-get-status", "netdev@ovs-netdev")

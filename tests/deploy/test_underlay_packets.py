@@ -1,4 +1,5 @@
-"""What arrives at the underlay interface reaches the node once, and whatever is left to hardware. Real packets."""
+"""What arrives at the underlay interface, or at an uplink, reaches the node once. At the first also what is left to
+hardware. Real packets."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.cni_node import CniNode, made_cni_node, with_controller
-from tests.deploy.machine import UPLINK
+from tests.deploy.machine import NODE, UPLINK
 from topology.host import links, netns
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
@@ -78,6 +79,22 @@ def test_the_node_takes_each_packet_once_and_has_one_address_on_the_wire(node: C
     """The userspace datapath reads copies of what comes to its port: the node's own stack must not take them too."""
     with_controller(node)
     node.setup("--underlay", UPLINK)
+    takes_each_packet_once(node, other)
+
+
+def test_so_it_does_where_the_addresses_of_an_uplink_are_on_the_pods_bridge(node: CniNode, other: Path) -> None:
+    machine = node.machine
+    arguments = ("--datapath", "netdev", "--controller", "198.51.100.1", "--uplink", UPLINK, "--move-addresses")
+    done = machine.script(NODE, *arguments, **node.env)
+    assert done.returncode == 0, done.stderr
+    machine.run("ovs-ofctl", "add-flow", f"unix:{machine.folder}/br-int.mgmt", "actions=NORMAL")
+    takes_each_packet_once(node, other)
+    node.undo()
+    assert "netdev headgate" not in machine.run("nft", "list", "ruleset")
+    assert "192.0.2.7/24" in machine.run("ip", "addr", "show", "dev", UPLINK)
+
+
+def takes_each_packet_once(node: CniNode, other: Path) -> None:
     assert arp_answers(other) == {MAC}
     with netns.inside(node.machine.netns):
         receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
