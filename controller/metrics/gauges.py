@@ -150,7 +150,7 @@ def _count(away: Mapping[BridgeName, str], reconciler: Reconciler, _: float) -> 
         len(world.cluster.policies) + len(world.cluster.cluster_policies) if world.cluster else 0,
         pods,
         bool(unrealized_bridges(reconciler)),
-        bool(world.left_out()),
+        bool(world.left_out() or world.closed_policies()),
         world.cluster,
         refused + sum(1 for _ in reconciler.contained_problems()),
         sum(switch.session is not None for switch in reconciler.switches.values()),

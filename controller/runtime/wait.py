@@ -127,8 +127,9 @@ class RealizationWait:
             if reconciler.generation < goal.generation:
                 lines.append("the newest state of the sources is not handled yet")
             lines += self._uncalled_switches(reconciler, now)
-            problems = reconciler.problems or self._policy_problems() or reconciler.world.left_out()
-            source_problems = reconciler.world.cluster is not None and bool(problems)
+            world = reconciler.world
+            problems = reconciler.problems or self._policy_problems() or world.left_out() or world.closed_policies()
+            source_problems = world.cluster is not None and bool(problems)
             return WaitProgress(lines, source_problems, _stale_seconds(reconciler, now))
 
         try:

@@ -236,7 +236,9 @@ class IncrementalViews:
             views.extend(policy_view(reconciler, cluster.policies[key], unrealized, out) for key in part)
 
         def look_at_tiers(reconciler: Reconciler, part: Sequence[Key]) -> None:
-            views.extend(cluster_policy_view(reconciler, cluster.cluster_policies[key], unrealized) for key in part)
+            out = what_is_left_out(reconciler)
+            of_cluster = cluster.cluster_policies
+            views.extend(cluster_policy_view(reconciler, of_cluster[key], unrealized, out) for key in part)
 
         self._read_few(sorted(cluster.policies), look)
         self._read_few(sorted(cluster.cluster_policies), look_at_tiers)

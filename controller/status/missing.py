@@ -12,7 +12,7 @@ from controller.reconcile.problem import Problem
 from controller.reconcile.reconciler import Reconciler
 from controller.status.model import NO_CONNECTION
 from controller.status.node_views import lacking
-from controller.status.policy_views import cluster_policy_errors, left_out_reasons
+from controller.status.policy_views import closed_reasons, cluster_policy_errors, left_out_reasons
 from controller.status.switch_views import switch_error
 from flows.cluster.model import Key
 
@@ -78,11 +78,13 @@ def policy_problems(reconciler: Reconciler) -> dict[Key, str]:
 
 
 def left_out_problems(reconciler: Reconciler) -> dict[Key, str]:
-    """Policies with rules that bridges leave out because their namespace needs too many flows."""
+    """Policies with rules that bridges have no room for."""
     out = reconciler.world.left_out()
     policies = reconciler.world.cluster.policies if reconciler.world.cluster and out else ()
     found = ((key, left_out_reasons(reconciler, key, out)) for key in policies if key.namespace in out)
-    return {key: reasons[0] for key, reasons in found if reasons}
+    closed = reconciler.world.closed_policies()
+    of_tiers = ((key, closed_reasons(reconciler, key, closed)) for key in closed)
+    return {key: reasons[0] for key, reasons in (*found, *of_tiers) if reasons}
 
 
 def source_problem_lines(problems: Iterable[Problem], policy_problems: Mapping[Key, str]) -> list[str]:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from controller.reconcile.reconciler import Reconciler
 from controller.status.detail_model import ConditionsPart, PolicyPart
-from controller.status.policy_views import cluster_policy_errors, cluster_policy_view
+from controller.status.policy_views import cluster_policy_errors, cluster_policy_view, what_is_left_out
 from controller.status.reference import pods_on_bridges
 from controller.status.switch_views import unrealized_bridges
 from flows.cluster.model import Key
@@ -60,10 +60,11 @@ def policy_conditions(reconciler: Reconciler, elsewhere: Set[str] | None = None)
     policies = reconciler.world.cluster.cluster_policies if reconciler.world.cluster else {}
     bridges = [*unrealized_bridges(reconciler), *_unserved(reconciler, elsewhere)] if policies else []
     unrealized = pods_on_bridges(reconciler, bridges)
+    left_out = what_is_left_out(reconciler)
     found = {}
     for key, policy in policies.items():
         errors = cluster_policy_errors(reconciler, policy)
-        view = cluster_policy_view(reconciler, policy, unrealized)
+        view = cluster_policy_view(reconciler, policy, unrealized, left_out)
         pending = "" if errors or view.realized else view.reason
         found[key] = PolicyConditions("; ".join(errors), pending, policy.generation)
     return found

@@ -20,15 +20,18 @@ def direction_words(found: frozenset[Direction]) -> tuple[str, ...]:
 
 
 class LeftOut(NamedTuple):
-    """The bridges that leave out rules, by namespace, and those that count nothing for staged policies."""
+    """The bridges that leave out rules, by namespace, or close those of ClusterNetworkPolicies, and those that count
+    nothing for staged policies."""
 
     namespaces: Mapping[str, Set[BridgeName]]
+    closed: Mapping[Key, Set[BridgeName]]
     staged: frozenset[BridgeName]
 
 
 def what_is_left_out(reconciler: Reconciler) -> LeftOut:
     """What bridges leave out now. Costs one pass over the bridges."""
-    return LeftOut(reconciler.world.left_out(), reconciler.world.staged_left_out())
+    world = reconciler.world
+    return LeftOut(world.left_out(), world.closed_policies(), world.staged_left_out())
 
 
 def policy_view(reconciler: Reconciler, policy: Policy, unrealized: Mapping[int, str], left_out: LeftOut) -> PolicyView:
@@ -66,11 +69,13 @@ def _staged_note(policy: Policy) -> str:
     return f"staged: not in force; once promoted it isolates {f'for {will}' if will else 'nothing'}"
 
 
-def cluster_policy_view(reconciler: Reconciler, policy: ClusterPolicy, unrealized: Mapping[int, str]) -> PolicyView:
+def cluster_policy_view(
+    reconciler: Reconciler, policy: ClusterPolicy, unrealized: Mapping[int, str], left_out: LeftOut
+) -> PolicyView:
     """One ClusterNetworkPolicy; parameters as in `policy_view`."""
     world = reconciler.world
     members, placed = world.engine.subject_pods(policy.subject), world.placed(policy.key)
-    reasons = cluster_policy_errors(reconciler, policy)
+    reasons = [*cluster_policy_errors(reconciler, policy), *closed_reasons(reconciler, policy.key, left_out.closed)]
     reasons += [f"not yet realized on {node}" for node in _unrealized_nodes(members, unrealized)]
     notes = [] if members else ["selects no pod"]
     if placed.tied:
@@ -88,6 +93,15 @@ def cluster_policy_errors(reconciler: Reconciler, policy: ClusterPolicy) -> list
     """What of a ClusterNetworkPolicy cannot be in force as it is written."""
     placed = reconciler.world.placed(policy.key)
     return [*policy.errors, *([placed.error] if placed.error else [])]
+
+
+def closed_reasons(reconciler: Reconciler, key: Key, closed: Mapping[Key, Set[BridgeName]]) -> list[str]:
+    """The reason where bridges have no room for rules of a ClusterNetworkPolicy."""
+    found = closed.get(key)
+    if not found:
+        return []
+    where = ", ".join(_first_nodes({reconciler.world.bridges[name].node or name[0] for name in found}))
+    return [f"too many flows of tiers on {where}: its pods there are denied all from its first rule without room on"]
 
 
 def left_out_reasons(reconciler: Reconciler, key: Key, left_out: Mapping[str, Set[BridgeName]]) -> list[str]:

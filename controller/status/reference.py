@@ -59,7 +59,7 @@ def policy_views(reconciler: Reconciler) -> tuple[PolicyView, ...]:
     unrealized, left_out = pods_on_unrealized_bridges(reconciler), what_is_left_out(reconciler)
     found = [policy_view(reconciler, cluster.policies[key], unrealized, left_out) for key in sorted(cluster.policies)]
     of_cluster = sorted(cluster.cluster_policies.values(), key=lambda one: one.key)
-    return (*found, *(cluster_policy_view(reconciler, one, unrealized) for one in of_cluster))
+    return (*found, *(cluster_policy_view(reconciler, one, unrealized, left_out) for one in of_cluster))
 
 
 def pods_on_unrealized_bridges(reconciler: Reconciler) -> dict[int, str]:

@@ -124,10 +124,6 @@ class Clauses:
         self._actions.pop(number, None)
         self._dirty_rules.add(number)
 
-    def has(self, number: int) -> bool:
-        """Whether a rule with this number is here."""
-        return number in self._namespaces
-
     @property
     def is_empty(self) -> bool:
         """Whether there is no rule, and all flows were handed out as gone."""

@@ -16,8 +16,8 @@ ofport 3: `enter(subjects, 3)` adds, in the ingress stage, the clause flows
 and the flow `conj_id=12`. A second pod at ofport 9 adds one flow: reg = 9, conjunction(12,1/3).
 
 If the rules would need more flows than a bridge may have (`flow_limits`), those of whole namespaces are left out; their
-pods stay isolated. If the rules of tiers would, all of these are left out, and the owner must have their tables deny.
-The flows equal those of `render.rules.render_rules`.
+pods stay isolated. If the rules of tiers would, `tier_room` says which of them are closed for their pods. The flows
+equal those of `render.rules.render_rules`.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ from bisect import insort
 from collections.abc import Callable, Collection
 from functools import lru_cache
 
-from flows.cluster.model import Direction, Tier
+from flows.cluster.model import Direction, Key, Tier
 from flows.cluster.net import Net
 from flows.openflow.match import match
 from flows.plan.clauses import Clauses, ElementSet
 from flows.plan.encoder import FlowEncoder
 from flows.plan.key_templates import Element
 from flows.plan.named_peers import Learned, LearnedAt, NamedPeers
+from flows.plan.tier_room import Instead, TierChoice, choose_rules
 from flows.plan.tier_weights import Sized, TierWeights
 from flows.policy import flow_limits
 from flows.policy.rule import STAGED, Level
@@ -70,9 +71,9 @@ class BridgeRules:
 
     # An event looks at little of each of many bridges, and their memory is far apart: slots save a step to each.
     __slots__ = (
-        "_changed", "_encoder", "_learned", "_levels", "_named", "_out", "_ports", "_promoted", "_rules", "_stages",
-        "_tiers", "_users", "_watch", "_weight", "_weights", "names_changed", "staged_left_out", "tiers_left_out",
-        "userspace",
+        "_changed", "_encoder", "_instead", "_learned", "_levels", "_named", "_out", "_ports", "_promoted", "_rules",
+        "_stages", "_tiers", "_tiers_changed", "_users", "_watch", "_weight", "_weights", "closed_policies",
+        "names_changed", "staged_left_out", "tiers_left_out", "userspace",
     )  # fmt: skip
 
     def __init__(
@@ -99,18 +100,24 @@ class BridgeRules:
         self._promoted = 0  # flows of the rules as they are once staged policies are promoted
         self._out: frozenset[str] = frozenset()  # namespaces that are left out as a whole
         self._tiers = TierWeights()
-        self.tiers_left_out = False  # all of them, because they would be too many flows: their tables must deny
+        self.closed_policies: frozenset[Key] = frozenset()  # those of tiers with rules that have no room
+        self._tiers_changed = False  # which of their rules have room must be chosen anew
+        self._instead: Instead = {}  # of rules of tiers that have no room: what is there instead
+        self.tiers_left_out = False  # all of them, because even what closes them has no room: their tables must deny
         self.staged_left_out = False  # because these rules would be too many flows beside those in force
 
     # -- questions ---------------------------------------------------------------------------------------------------
 
     def by_number(self) -> dict[int, TrackedRule]:
-        """The rules on this bridge by conjunction id."""
-        return {rule.number: rule for rule in self._rules.values()}
+        """The rules on this bridge by conjunction id. Those that have no room are as they are closed, or missing."""
+        if not self._instead:
+            return {rule.number: rule for rule in self._rules.values()}
+        forms = (self._instead.get(identity, rule) for identity, rule in self._rules.items())
+        return {form.number: form for form in forms if form is not None}
 
     def hit_flow(self, identity: bytes) -> FlowKey | None:
         """The key of a rule's `conj_id` flow, which counts what it allows here; None where it has no flows."""
-        rule = self._rules.get(identity)
+        rule = self._rules.get(identity) if identity not in self._instead else None
         clauses = None if rule is None else self._clauses(rule)
         return None if rule is None or clauses is None else clauses.hit_flow(rule.number)
 
@@ -147,7 +154,7 @@ class BridgeRules:
         if ofport not in ports:
             self._toggle(subjects, (ofport,))
         insort(ports, ofport)
-        self._tiers.resize(subjects, len(ports))
+        self._resize(subjects, len(ports))
         if self._named:
             self.names_changed = True
             self.update_names(ofport)
@@ -164,7 +171,7 @@ class BridgeRules:
             del self._ports[subjects]
             return False
         ports.remove(ofport)
-        self._tiers.resize(subjects, len(ports))
+        self._resize(subjects, len(ports))
         if ofport not in ports:
             self._toggle(subjects, (ofport,))
         if self._named:
@@ -178,7 +185,7 @@ class BridgeRules:
 
     def update_peers(self, peers: NetSet, prefixes: Collection[Net]) -> None:
         """Each of these prefixes came to a set of peers, or went from it."""
-        self._tiers.resize(peers, len(peers.members))
+        self._resize(peers, len(peers.members))
         self._toggle(peers, prefixes)
 
     def update_names(self, ofport: int, addresses: Collection[Net] | None = None) -> None:
@@ -219,6 +226,7 @@ class BridgeRules:
         if old is not None:
             if old._replace(owners=rule.owners) == rule:
                 self._rules[rule.identity] = rule
+                self._tiers_changed |= bool(self._instead)  # they have room by the names of their owners
                 return
             self.remove(rule.identity)
         self._rules[rule.identity] = rule
@@ -233,8 +241,9 @@ class BridgeRules:
             if self._watch is not None and rule.peers is not None and not self._uses(rule.peers):
                 self._watch(rule.peers, True)
             self._tiers.add(_place(rule.direction, rule.level), rule.weight, self._sets(rule))
-            if self._tiers.total > flow_limits.MAX_TIER_FLOWS:
-                self._leave_out_tiers(True)  # at once: the next rules must not be expanded
+            self._tiers_changed = True
+            if self._instead or self._tiers.total > flow_limits.MAX_TIER_FLOWS:
+                self._instead[rule.identity] = None  # until `take` has chosen: it must not be expanded before
         if not self._is_out(rule):
             self._add_flows(rule)
 
@@ -253,18 +262,33 @@ class BridgeRules:
             self._promoted -= rule.weight
         else:
             self._tiers.remove(_place(rule.direction, rule.level), rule.weight, self._sets(rule))
+            self._tiers_changed = True
+            if rule.identity in self._instead:
+                self._remove_closed(rule)
+                return
         if not self._is_out(rule):
             self._remove_flows(rule)
-        elif self._watch is not None and rule.peers is not None and self.tiers_left_out and not self._uses(rule.peers):
+
+    def _remove_closed(self, rule: TrackedRule) -> None:
+        """A rule of a tier that has no room is gone."""
+        if (closing := self._instead.pop(rule.identity)) is not None:
+            self._remove_flows(closing)
+        if self._watch is not None and rule.peers is not None and not self._uses(rule.peers):
             self._watch(rule.peers, False)
 
     def _is_out(self, rule: TrackedRule) -> bool:
         """Whether a rule is left out of the flows."""
-        if not (self._out or self.staged_left_out or self.tiers_left_out):
+        if not (self._out or self.staged_left_out or self._instead):
             return False
         if rule.level is None:
             return rule.namespace in self._out
-        return self.staged_left_out if rule.level == STAGED else self.tiers_left_out
+        return self.staged_left_out if rule.level == STAGED else rule.identity in self._instead
+
+    def _resize(self, elements: PodSet | NetSet, size: int) -> None:
+        """A set that rules of tiers may use has so many elements now."""
+        if self._tiers.uses(elements):
+            self._tiers.resize(elements, size)
+            self._tiers_changed = True
 
     def _sets(self, rule: TrackedRule) -> list[Sized]:
         """The sets of a rule of a tier whose elements have a flow each, with how many there are here."""
@@ -348,7 +372,10 @@ class BridgeRules:
             self._choose_namespaces()
         if self._promoted or self.staged_left_out:
             self._choose_staged()
-        self._leave_out_tiers(self._tiers.total > flow_limits.MAX_TIER_FLOWS)
+        over = self._tiers.total > flow_limits.MAX_TIER_FLOWS
+        if self._tiers_changed and (over or self._instead or self.closed_policies):
+            self._choose_tiers()
+        self._tiers_changed = False
         found: dict[FlowKey, Body | None] = {}
         changed, self._changed = self._changed, {}
         for stage in changed:
@@ -377,20 +404,23 @@ class BridgeRules:
                 if rule.namespace in differ and rule.level is None:
                     (self._remove_flows if rule.namespace in out else self._add_flows)(rule)
 
-    def _leave_out_tiers(self, out: bool) -> None:
-        """Leave out all rules of tiers, or put them back."""
-        if out != self.tiers_left_out:
-            of_tiers = [rule for rule in self._rules.values() if rule.level is not None and rule.level != STAGED]
-            for rule in of_tiers:
-                if out and self._has_flows(rule):
-                    self._remove_flows(rule)
-            self.tiers_left_out = out
-            for rule in of_tiers if not out else ():
-                self._add_flows(rule)
-
-    def _has_flows(self, rule: TrackedRule) -> bool:
-        clauses = self._clauses(rule)
-        return clauses is not None and clauses.has(rule.number)
+    def _choose_tiers(self) -> None:
+        """Close the rules of tiers that have no room, and put back those that have room again."""
+        of_tiers = [rule for rule in self._rules.values() if rule.level is not None and rule.level != STAGED]
+        room, before = flow_limits.MAX_TIER_FLOWS, self._instead
+        fits = self._tiers.total <= room
+        choice = TierChoice() if fits else choose_rules(of_tiers, self._ports.__getitem__, room)
+        after = dict.fromkeys(rule.identity for rule in of_tiers) if choice.everything else dict(choice.instead)
+        self.tiers_left_out, self.closed_policies = choice.everything, choice.closed
+        forms = [(before.get(one.identity, one), after.get(one.identity, one)) for one in of_tiers]
+        changes = [(old, new) for old, new in forms if old != new]
+        for old, _ in changes:  # first, for there is no room for both
+            if old is not None:
+                self._remove_flows(old)
+        self._instead = after
+        for _, new in changes:
+            if new is not None:
+                self._add_flows(new)
 
     def _choose_staged(self) -> None:
         """Leave out all rules as they are once promoted, where they and those in force would be too many flows."""

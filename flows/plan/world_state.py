@@ -302,6 +302,15 @@ class WorldState:
                 found.setdefault(namespace, set()).add(name)
         return found
 
+    def closed_policies(self) -> dict[Key, set[BridgeName]]:
+        """The ClusterNetworkPolicies with rules that have no room on bridges, which deny their pods everything instead,
+        with these bridges."""
+        found: dict[Key, set[BridgeName]] = {}
+        for name, plan in self._plans.by_bridge.items():
+            for key in plan.rules.closed_policies:
+                found.setdefault(key, set()).add(name)
+        return found
+
     def staged_left_out(self) -> frozenset[BridgeName]:
         """The bridges that have no room to count what the promotion of staged policies would change."""
         return frozenset([name for name, plan in self._plans.by_bridge.items() if plan.rules.staged_left_out])

@@ -113,7 +113,7 @@ def test_rules_that_fit_no_flow_deny_what_tiers_would_decide(monkeypatch: pytest
     assert not plan.error and (tables.ADMIN_INGRESS.number, 65200) not in in_tiers(plan)
 
 
-def test_too_many_flows_of_tiers_deny_what_they_would_decide(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_flows_of_tiers_close_those_that_find_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pods that rules name count again for each level. Whatever made them too many may go, and all is as before."""
     monkeypatch.setattr(flow_limits, "MAX_TIER_FLOWS", 200)
     few = [cluster_policy(f"p{n}", ON_A, ingress=[cluster_rule("Accept", tcp(80 + n))], priority=n) for n in range(5)]
@@ -135,11 +135,21 @@ def test_too_many_flows_of_tiers_deny_what_they_would_decide(monkeypatch: pytest
             world.update_plans()
             plan = plan_of(world)
             assert plan.flows == planned(cluster).plan_of(PLACE).flows  # type: ignore[union-attr]
-            assert (plan.error == TOO_MANY_OF_TIERS) is closed
-            assert ((tables.ADMIN_INGRESS.number, 65200) in in_tiers(plan)) is closed
+            assert not plan.error
+            assert bool(world.closed_policies()) is closed
             assert of_network_policies <= plan.flows.keys()
-            assert len(in_tiers(plan)) < 40
+            assert len(tier_flows(plan)) < 240
         assert plan.flows == before
+
+
+def test_where_nothing_has_room_all_tiers_deny(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flow_limits, "MAX_TIER_FLOWS", 2)
+    world = planned(with_cluster_policies(BARE, DENY))
+    assert plan_of(world).error == TOO_MANY_OF_TIERS
+    assert (tables.ADMIN_INGRESS.number, 65200) in in_tiers(plan_of(world))
+    world.set_cluster(BARE)
+    world.update_plans()
+    assert not plan_of(world).error and plan_of(world).flows == planned(BARE).plan_of(PLACE).flows  # type: ignore[union-attr]
 
 
 @settings(max_examples=60, deadline=None)
