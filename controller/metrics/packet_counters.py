@@ -20,9 +20,7 @@ import threading
 from collections.abc import Callable, Hashable, Mapping
 from typing import NamedTuple
 
-from prometheus_client import Counter
-
-from controller.metrics.labelled import labelled, remove_labelled
+from controller.metrics.packet_totals import PacketTotals
 from controller.metrics.series import (
     ALLOWED_PACKETS,
     DENIED_PACKETS,
@@ -109,6 +107,8 @@ _SERIES_OF: dict[type[PacketLabels], Series] = {
     ForgedLabels: FORGED_PACKETS,
 }
 
+PACKET_SERIES = frozenset(_SERIES_OF.values())
+
 
 class CounterSample(NamedTuple):
     """One flow or meter in a dump: the series that it counts for, packets and seconds since it was added.
@@ -125,8 +125,8 @@ class CounterSample(NamedTuple):
 class PacketCounters:
     """The counters of all switches. Calls may come from any thread."""
 
-    def __init__(self, counters: Mapping[Series, Counter]) -> None:
-        self._counters = counters
+    def __init__(self, totals: Mapping[Series, PacketTotals]) -> None:
+        self._totals = {labels: totals[series] for labels, series in _SERIES_OF.items()}
         self._lock = threading.Lock()
         self._samples: dict[tuple[str, str], dict[Hashable, CounterSample]] = {}  # of the last dump, by switch and flow
         self._feeds: dict[PacketLabels, int] = {}  # how many switches feed a series
@@ -161,7 +161,7 @@ class PacketCounters:
             for counts in now.counts:
                 # A new owner of a flow counts from the next sample on.
                 is_new = goes_on and last is not None and (_is_new(counts, last) or last.source != now.source)
-                self._counter(counts).inc(0 if is_new else packets)
+                self._totals[type(counts)].add(counts, 0 if is_new else packets)
         self._samples[node, bridge] = dict(samples)
         if not same:
             self._count_feeds(_series(before), _series(samples))
@@ -177,12 +177,9 @@ class PacketCounters:
                 continue
             del self._feeds[counts]
             if isinstance(counts, DeniedLabels) and _owner(counts) in still_denied:
-                remove_labelled(self._counters[DENIED_PACKETS], counts)  # other policies isolate the pod now
+                self._totals[DeniedLabels].remove(counts)  # other policies isolate the pod now
             else:
                 self._unfed.add(counts)
-
-    def _counter(self, counts: PacketLabels) -> Counter:
-        return labelled(self._counters[_SERIES_OF[type(counts)]], *map(str, counts))
 
     def retire(self, exists: Callable[[PacketLabels], bool]) -> None:
         """Drop the series that no flow feeds and whose pod or rule does not exist any more."""
@@ -194,7 +191,7 @@ class PacketCounters:
             for counts in gone:
                 if counts in self._unfed:
                     self._unfed.discard(counts)
-                    remove_labelled(self._counters[_SERIES_OF[type(counts)]], tuple(map(str, counts)))
+                    self._totals[type(counts)].remove(counts)
 
 
 def _owner(counts: PacketLabels) -> tuple[object, ...]:

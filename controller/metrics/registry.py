@@ -21,7 +21,8 @@ from prometheus_client import (
 )
 
 from controller.metrics.labelled import labelled, remove_labelled
-from controller.metrics.packet_counters import PacketCounters
+from controller.metrics.packet_counters import PACKET_SERIES, PacketCounters
+from controller.metrics.packet_totals import PacketTotals
 from controller.metrics.series import (
     ACTUAL_FLOWS,
     AUDIT_EVENTS,
@@ -88,18 +89,22 @@ class Metrics:
     def __init__(self, version: str, hub: str) -> None:
         self.registry = CollectorRegistry()
         self._counters: dict[Series, Counter] = {}
+        self._packet_totals: dict[Series, PacketTotals] = {}
         self._gauges: dict[Series, Gauge] = {}
         self._histograms: dict[Series, Histogram] = {}
         for series in DECLARED_SERIES:
             self._create(series, {"version": version, "python": platform.python_version(), "hub": hub})
         ProcessCollector(registry=self.registry)
-        self.packets = PacketCounters(self._counters)
+        self.packets = PacketCounters(self._packet_totals)
         self._log_dropped = 0
         self._dns_refused = 0
         self._away: dict[tuple[str, str], str] = {}  # by switch: the reason of its headgate_switch_away series
 
     def _create(self, series: Series, build: Mapping[str, str]) -> None:
-        if series.kind is Counter:
+        if series in PACKET_SERIES:
+            self._packet_totals[series] = PacketTotals(series)
+            self.registry.register(self._packet_totals[series])
+        elif series.kind is Counter:
             self._counters[series] = Counter(series.name, series.help, series.labels, registry=self.registry)
         elif series.kind is Gauge:
             self._gauges[series] = Gauge(series.name, series.help, series.labels, registry=self.registry)
@@ -245,7 +250,7 @@ class Metrics:
         return [
             (cause, sample.labels, sample.value)
             for cause, series in causes.items()
-            for metric in self._counters[series].collect()
+            for metric in self._packet_totals[series].collect()
             for sample in metric.samples
             if sample.value
         ]
