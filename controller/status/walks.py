@@ -175,17 +175,22 @@ def _reason(journey: Journey, hits: Sequence[Hit]) -> str:
     """
     if journey.delivered or not hits:
         return journey.reason
-    where = f"{journey.reason}, on {hits[-1].node}" if hits[-1].node else journey.reason
+    what, _, more = journey.reason.partition("; ")
+    where = f" on {hits[-1].node}" if hits[-1].node else ""
+    why = _denied_by(hits)
+    return f"{what}{where}{f': {why}' if why else ''}{f'; {more}' if more else ''}"
+
+
+def _denied_by(hits: Sequence[Hit]) -> str:
+    """What the flows before `deny` are for; "" where none led there."""
     denied = next((n for n, one in enumerate(hits) if one.table == DENY.number), 0)
     led = hits[denied - 1] if denied else None
     if led is None or not led.kind.startswith("deny_"):
-        return where
+        return ""
     refused = next((n for n in range(denied, 0, -1) if hits[n].table in REFUSED and hits[n].node == led.node), 0)
     if refused and hits[refused - 1].rules:
-        return f"{where}: denied by {', '.join(hits[refused - 1].rules)}"
-    return (
-        f"{where}: {led.kind.removeprefix('deny_')} is isolated by {', '.join(led.policies)}" if led.policies else where
-    )
+        return f"denied by {', '.join(hits[refused - 1].rules)}"
+    return f"{led.kind.removeprefix('deny_')} is isolated by {', '.join(led.policies)}" if led.policies else ""
 
 
 def _receiver(end: Endpoint) -> str:

@@ -76,11 +76,11 @@ def test_a_cluster_network_policy_is_told_by_its_name(run: Run, capsys: Captured
     assert found["policy"]["tier"] == "Admin" and found["policy"]["pods"] == 3
     assert fits("flows", told(run, capsys, "flows", "--policy", "keep-out"))["flows"]
     _, text = (main(["--server", run.url, "explain", "shop/other", "shop/db", "-p", "80"]), capsys.readouterr().out)
-    assert "table deny drops it, on one: denied by keep-out ingress[0]" in text
+    assert "table deny drops it on one: denied by keep-out ingress[0]" in text
     file.unlink()
     told(run, capsys, "status", "--wait")
     _, text = (main(["--server", run.url, "explain", "shop/other", "shop/db", "-p", "80"]), capsys.readouterr().out)
-    assert "table deny drops it, on one: ingress is isolated by shop/only-web, shop/shut" in text
+    assert "table deny drops it on one: ingress is isolated by shop/only-web, shop/shut" in text
 
 
 def test_lines_have_their_form(run: Run, capsys: Captured) -> None:

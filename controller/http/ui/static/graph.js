@@ -175,7 +175,7 @@ export async function graphView({focus = '', namespace = ''}, {signal, on}) {
       const {rates} = store;
       put(side, h('p', {class: 'note'}, 'Choose a workload to see whom it reaches and who reaches it. Lines show rules that let packets pass now; red marks show what policy drops.'),
         h('dl', {class: 'keys'}, [['live', 'a rule that counts now'], ['out', 'may be reached'], ['in', 'may reach it'], ['drop', 'policy drops packets now'], ['denied', 'denied now by a rule of a tier, or lately (audited pods)']].map(([kind, text]) => h('div', {}, h('dt', {class: kind}), h('dd', {}, text)))),
-        rates && h('p', {class: 'note'}, `${count(rates.rules.length)} rules count; ${count(rates.denied.length)} pods lose packets; ${rates.covered} of ${rates.of} switches counted.`));
+        rates && h('p', {class: 'note'}, `${count(rates.rules.length)} ${rates.rules.length === 1 ? 'rule counts' : 'rules count'}; ${count(rates.denied.length)} ${rates.denied.length === 1 ? 'pod loses' : 'pods lose'} packets; ${rates.covered} of ${rates.of} switches counted.`));
       return;
     }
     const one = reach.groups[reach.places.get(chosen)];

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Callable, Iterator
 
@@ -214,6 +215,41 @@ def test_a_hidden_tab_holds_no_connection_and_catches_up(site: Site) -> None:
     finally:
         site.world.change(cluster)
     site.browser.wait("document.querySelector('main').innerText.includes('shop-00/frontend')")
+
+
+RULE = {
+    "policy": "a-cluster-wide-policy-with-a-name", "direction": "ingress", "rule": 0, "tier": "Admin", "action": "Deny",
+    "sources": [f"a-namespace-of-some-length/a-workload-{n}[Deployment]" for n in range(3)],
+    "destinations": ["another-namespace-of-some-length/another-workload[StatefulSet]"], "rate": 12.5,
+}  # fmt: skip
+
+
+def test_a_rule_of_a_tier_is_not_cut_and_shows_its_rate(site: Site) -> None:
+    site.go("#/")
+    cut = site.browser.run(
+        f"import('./overview.js').then(one => {{ const made = one.rulesTable([{json.dumps(RULE)}]);"
+        "document.querySelector('.columns > section').append(made);"
+        "const box = one => one.getBoundingClientRect(), whole = box(made);"
+        "const cell = box(made.querySelector('td:last-child'));"
+        "return [made.scrollWidth > made.clientWidth, cell.right > whole.right, cell.width > 0]; })"
+    )
+    assert cut == [False, False, True]
+
+
+def test_names_of_a_matrix_fit_and_a_short_list_is_short(site: Site) -> None:
+    site.go("#/matrix")
+    site.browser.wait("document.querySelectorAll('.grid .tops i').length > 2")
+    heads = "[...document.querySelectorAll('.grid .tops i')]"
+    assert (
+        site.browser.run(f"{heads}.filter(one => one.scrollHeight > one.clientHeight).map(one => one.innerText)") == []
+    )
+    assert "outside, IPv4" in site.browser.run(f"{heads}.map(one => one.innerText)")
+    site.go("#/nodes")
+    site.browser.wait("document.querySelector('.long .body .line')")
+    tall = site.browser.run(
+        "[document.querySelector('.long').offsetHeight, document.querySelectorAll('.long .line').length]"
+    )
+    assert tall[0] <= tall[1] * 30 + 4
 
 
 def test_rates_are_live_on_a_node(site: Site) -> None:
