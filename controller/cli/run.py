@@ -264,6 +264,8 @@ def _log_start(config: RunConfig, http: str) -> None:
     from controller.config.addresses import is_loopback
 
     log = structlog.get_logger("headgate")
+    if config.mode == "audit":
+        log.warning("all NetworkPolicies are staged; policies of the whole cluster are in force", mode=config.mode)
     log.info("headgate runs", version=version(), http=http, openflow=config.openflow_listen, hub=config.hub)
     if not is_loopback(config.http_address.host):
         log.warning("HTTP is reachable from other machines and has no authentication", http=http)

@@ -50,6 +50,9 @@ TWICE = Code(
 UNKNOWN_CODE = Code(
     "HG005", Severity.WARNING, "comment silences an unknown code", "`headgate check --codes` lists all codes."
 )
+ANNOTATION = Code(
+    "HG006", Severity.ERROR, "annotation without effect", "The API server takes it; Headgate goes on as without it."
+)
 SELECTS_NOTHING = Code(
     "HG101", Severity.WARNING, "policy selects no pod", "Compare the selector with the labels of the pods it is for."
 )
@@ -116,7 +119,7 @@ ASSERTION_EMPTY = Code(
 )
 
 CODES = _codes(
-    UNREADABLE, INVALID, UNKNOWN_FIELD, TWICE, UNKNOWN_CODE, SELECTS_NOTHING, PEER_MATCHES_NOTHING,
+    UNREADABLE, INVALID, UNKNOWN_FIELD, TWICE, UNKNOWN_CODE, ANNOTATION, SELECTS_NOTHING, PEER_MATCHES_NOTHING,
     UNKNOWN_NAMESPACE_LABEL, DUPLICATE, SHADOWED, UNKNOWN_PORT_NAME, EXCEPT_OUTSIDE, NO_DNS, NO_PORTS, HALVES,
     NOT_COUNTING, NEVER_DECIDES, DENIED_BY_TIER, ASSERTION_FAILED, ASSERTION_EMPTY,
 )  # fmt: skip

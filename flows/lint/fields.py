@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 
-from flows.lint.codes import EXCEPT_OUTSIDE, INVALID, NO_PORTS, UNKNOWN_FIELD, Finding
+from flows.lint.codes import ANNOTATION, EXCEPT_OUTSIDE, INVALID, NO_PORTS, UNKNOWN_FIELD, Finding
 from flows.parse.untrusted import FieldError, known_fields
 
 # Where the fields of a NetworkPolicy belong, for those that stand one level too high or too low.
@@ -36,7 +36,7 @@ def field_finding(kind: str, key: str, error: FieldError) -> Finding:
     if known:
         name = error.field.rpartition(".")[2]
         return Finding(UNKNOWN_FIELD, kind, key, error.field, f"{error}{_meant(name, known)}")
-    code = INVALID
+    code = ANNOTATION if error.field.startswith("metadata.annotations[") else INVALID
     if _EXCEPT.search(error.field) and "strict subset" in error.reason:
         code = EXCEPT_OUTSIDE
     elif error.field.endswith(".protocol") and ".ports[" in error.field:

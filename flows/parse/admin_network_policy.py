@@ -16,9 +16,9 @@ from flows.parse.cluster_network_policy import (
     MAX_PRIORITY,
     Dialect,
     cluster_policy,
-    generation_at,
     priority_at,
     spec_at,
+    with_metadata,
 )
 from flows.parse.cluster_policy_ports import named_port, only_field, port_range
 from flows.parse.untrusted import (
@@ -50,7 +50,7 @@ def parse_admin_policy(untrusted: object, errors: Errors) -> ClusterPolicy:
     place = Tier.ADMIN, priority_at(spec, found)
     key = Key("", f"{ADMIN_POLICY.lower()}:{name}")
     policy = cluster_policy(key, ADMIN_POLICY, place, spec, _DIALECT, found, errors)
-    return policy._replace(generation=generation_at(metadata))
+    return with_metadata(policy, metadata, errors)
 
 
 def parse_baseline_policy(untrusted: object, errors: Errors) -> ClusterPolicy:
@@ -64,7 +64,7 @@ def parse_baseline_policy(untrusted: object, errors: Errors) -> ClusterPolicy:
     key = Key("", f"{BASELINE_POLICY.lower()}:{name}")
     place = Tier.BASELINE, MAX_PRIORITY + 1
     policy = cluster_policy(key, BASELINE_POLICY, place, spec, _BASELINE, found, errors)
-    return policy._replace(generation=generation_at(metadata))
+    return with_metadata(policy, metadata, errors)
 
 
 def _port(fields: JsonObject, path: str, errors: Errors) -> tuple[PortSpec, ...]:

@@ -34,6 +34,7 @@ from flows.parse.audit import audit_at
 from flows.parse.cluster_policy_ports import only_field, protocol_entry
 from flows.parse.network_policy import parse_cidr
 from flows.parse.selector import selector_at
+from flows.parse.staging import in_force_whatever_its_annotation
 from flows.parse.untrusted import (
     EMPTY_OBJECT,
     Errors,
@@ -94,15 +95,16 @@ def parse_cluster_policy(untrusted: object, errors: Errors) -> ClusterPolicy:
         found.append(FieldError("spec.tier", reason))
     priority = priority_at(spec, found)
     policy = cluster_policy(Key("", name), CLUSTER_NETWORK_POLICY, (tier, priority), spec, _DIALECT, found, errors)
-    policy = policy._replace(generation=generation_at(metadata))
+    return with_metadata(policy, metadata, errors)
+
+
+def with_metadata(policy: ClusterPolicy, metadata: JsonObject, errors: Errors) -> ClusterPolicy:
+    """The policy with what its metadata says beside its name: its generation, and annotations of Headgate's."""
+    value = metadata.get("generation")
+    generation = value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+    policy = in_force_whatever_its_annotation(policy._replace(generation=generation), metadata, errors)
     audit = audit_at(metadata, errors)
     return policy if audit is None else policy._replace(audit=audit)
-
-
-def generation_at(metadata: JsonObject) -> int:
-    """The number that the API server gives each state of the spec; 0 where there is none."""
-    value = metadata.get("generation")
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
 
 
 def spec_at(whole: JsonObject, known: frozenset[str], errors: Errors) -> JsonObject:

@@ -45,6 +45,11 @@ CASES = {
     "HG001": ("a: [1\n", 2, "is not YAML"),
     "HG002": (HEAD + "spec:\n  podSelector: {}\n  ingress: [{ports: [{port: 70000}]}]\n", 6, "between 1 and 65535"),
     "HG003": (HEAD + "spec:\n  podSelector: {}\n  ingress:\n    - form: []\n", 7, "did you mean from?"),
+    "HG006": (
+        HEAD.replace("shop}", "shop, annotations: {headgate.io/mode: adit}}") + "spec: {podSelector: {}}\n",
+        3,
+        "adit",
+    ),
     "HG101": (
         HEAD + "spec:\n  podSelector:\n    matchLabels: {app: wep}\n",
         5,
