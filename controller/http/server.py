@@ -32,6 +32,10 @@ MAX_LENGTH_DIGITS = 10
 POLL_SECONDS = 0.2
 ACCEPT_RETRY_SECONDS = 0.1  # before the next attempt when accept fails
 PROBE_PATHS = ("/healthz", "/readyz")  # of liveness and readiness probes, which are always answered
+_TOO_LARGE = (
+    b"HTTP/1.0 431 Request Header Fields Too Large\r\nContent-Type: application/json\r\n\r\n"
+    b'{"error": "request line and headers have at most %d bytes, and end in an empty line"}\n' % MAX_REQUEST_BYTES
+)
 _BUSY = (
     b"HTTP/1.0 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\n\r\n"
     b'{"error": "too many connections at once; try again"}\n'
@@ -39,12 +43,17 @@ _BUSY = (
 
 
 class _BoundedReader(io.BufferedIOBase):
-    """The reading side of a connection: at most MAX_REQUEST_BYTES."""
+    """The reading side of a connection: at most MAX_REQUEST_BYTES.
+
+    `whole`: the last line was empty, as the one after the headers is. Of a request that is cut off there the headers
+    are missing by which it would be refused.
+    """
 
     def __init__(self, stream: Any) -> None:
         super().__init__()
         self._stream = stream
         self._left = MAX_REQUEST_BYTES
+        self.whole = False
 
     def readable(self) -> bool:
         """True."""
@@ -55,6 +64,7 @@ class _BoundedReader(io.BufferedIOBase):
         most = self._left if size is None or size < 0 else min(size, self._left)
         line: bytes = self._stream.readline(most) if most else b""
         self._left -= len(line)
+        self.whole = line in (b"\r\n", b"\n")
         return line
 
     def read_body(self, size: int) -> bytes:
@@ -111,6 +121,9 @@ class _Handler(WSGIRequestHandler):
 
     def run_wsgi(self) -> None:
         """The request has arrived: answer it, if a slot is free."""
+        if not cast("_BoundedReader", self.rfile).whole:
+            self.wfile.write(_TOO_LARGE)
+            return
         body = self._body()
         if not self.server.may_answer(self.connection, self.path.partition("?")[0] in PROBE_PATHS):
             self.wfile.write(_BUSY)

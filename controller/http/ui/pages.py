@@ -184,7 +184,10 @@ class UiPages:
         if request.environ.get("HTTP_TRANSFER_ENCODING") or length > MAX_PLAN_BYTES:
             raise RequestEntityTooLarge(f"a text has at most {MAX_PLAN_BYTES >> 10} KiB here")
         self._check_token(request)
-        texts = request.get_json(silent=True)
+        try:
+            texts = request.get_json(silent=True)
+        except RecursionError:
+            texts = None
         if not isinstance(texts, dict) or not all(isinstance(texts.get(one, ""), str) for one in ("apply", "delete")):
             raise BadRequest("send an object with the texts apply and delete")
         asked = {one: texts.get(one, "") for one in ("apply", "delete")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import socket
@@ -11,7 +12,7 @@ import pytest
 from werkzeug.test import Client, TestResponse
 
 from controller.http.pages import Application
-from controller.http.server import HttpServer
+from controller.http.server import MAX_REQUEST_BYTES, HttpServer
 from controller.http.ui.files import FOLDER
 from controller.http.ui.pages import MAX_PLAN_BYTES, MAX_STREAMS, UiPages
 from tests.helpers.cluster.page_cluster import page_cluster
@@ -238,6 +239,33 @@ def test_the_server_passes_the_body_of_a_plan_and_of_nothing_else(server: HttpSe
             head = f"POST /ui/api/plan HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
             raw.sendall(head.encode())
             assert raw.recv(100).split()[1] in (b"400", b"413")
+
+
+LONG = b"a" * MAX_REQUEST_BYTES
+CUT_OFF = {
+    "a header before those that are refused": b"GET /status HTTP/1.1\r\nX: " + LONG + b"\r\nHost: evil.example\r\n\r\n",
+    "a path before what another site is known by": b"GET /ui/api/state?" + b"&" * (MAX_REQUEST_BYTES - 100)
+    + b" HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: */*\r\nX: " + LONG[:200] + b"\r\nSec-Fetch-Site: cross-site\r\n\r\n",
+    "nothing but a path": b"GET /status?" + b"&" * MAX_REQUEST_BYTES + b" HTTP/1.1\r\nHost: evil.example\r\n\r\n",
+    "an end in the middle": b"GET /status HTTP/1.1\r\nHost: 127.0.0.1\r\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CUT_OFF)
+def test_what_is_cut_off_is_no_request(server: HttpServer, name: str) -> None:
+    """The headers that are missing may be those by which it would be refused."""
+    with socket.create_connection((server.address.host, server.address.port), 20) as raw:
+        raw.sendall(CUT_OFF[name])
+        line = b""
+        with contextlib.suppress(OSError):  # the server does not read the rest, so the answer may be lost
+            raw.shutdown(socket.SHUT_WR)
+            line = raw.makefile("rb").readline()
+        assert line in (b"", b"HTTP/1.0 431 Request Header Fields Too Large\r\n")
+
+
+def test_a_text_that_is_nested_too_deeply_is_malformed(world: PageWorld) -> None:
+    response = client(world).post("/ui/api/plan", data=b"[" * 100_000, content_type="application/json")
+    assert response.status_code == 400
 
 
 def test_deltas_follow_the_serial_that_the_page_has(world: PageWorld, server: HttpServer) -> None:
