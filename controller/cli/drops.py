@@ -11,7 +11,7 @@ from controller.cli.durations import Duration
 from controller.cli.names import Namespaced
 from controller.cli.output import BAD, DIM, JSON, OutputPage, output_option, print_json
 from controller.cli.which_controller import controller_options
-from controller.status.audit_model import DropsAnswer
+from controller.status.audit_model import DropsAnswer, DropTotal
 
 DROPPED = "denied,dropped,unreported"
 
@@ -58,7 +58,7 @@ def show_drops(found: DropsAnswer) -> None:
     page = OutputPage()
     for problem in found.problems:
         page.line(printable(problem), DIM)
-    rows = [(one.pod, one.cause, one.detail, f"{one.packets:,}", one.policies or "-") for one in found.totals]
+    rows = [(one.pod, one.cause, one.detail, f"{one.packets:,}", _policies(one)) for one in found.totals]
     page.table("Dropped since the controller started", ("POD", "CAUSE", "DETAIL", "PACKETS", "POLICIES"), rows,
                right="PACKETS")  # fmt: skip
     foreign = [
@@ -73,3 +73,8 @@ def show_drops(found: DropsAnswer) -> None:
             page.line()
         page.line("Packets of audited pods", BAD)
         show_events(found.events, "human")
+
+
+def _policies(one: DropTotal) -> str:
+    """What isolates the pod; where no NetworkPolicy does, a rule of a tier has denied."""
+    return one.policies or ("a rule of a ClusterNetworkPolicy" if one.cause == "policy" else "-")

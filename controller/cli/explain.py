@@ -211,7 +211,7 @@ def _show_promotion(page: OutputPage, one: Connection, then: Promotion) -> None:
     answer = "allowed" if then.allowed else "denied"
     page.line(f"  once staged policies are promoted: {answer}", "" if then.allowed is one.allowed else BAD)
     for end, now in ((then.egress, one.egress), (then.ingress, one.ingress)):
-        if end != now:
+        if (end.allowed, end.steps, end.decided_by) != (now.allowed, now.steps, now.decided_by):
             _show_end(page, end)
 
 

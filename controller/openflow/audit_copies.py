@@ -33,6 +33,7 @@ _VLAN_TAG = 0x8100
 _PORTS = (oxm.IP_PROTO_TCP, oxm.IP_PROTO_UDP, oxm.IP_PROTO_SCTP)
 _EXTENSIONS = frozenset({0, 43, 60})  # of IPv6: hop-by-hop, routing, destination options
 _FRAGMENT = 44
+_HAS_MASK = 0x100  # of a header (OpenFlow 1.4.1 section 7.2.3.2)
 _MAX_EXTENSIONS = 8
 _STATE_TRACKED, _STATE_INVALID = oxm.CtState.TRK, oxm.CtState.INV
 _TUPLE = {
@@ -66,7 +67,9 @@ def read_audit_copy(message: bytes) -> AuditedPacket:
 
 
 def _fields(message: bytes) -> dict[int, int]:
-    """The match of a packet-in: values by the first 32 bits of their headers. `read_packet_in` has checked its length.
+    """The match of a packet-in: values by the headers of exact matches. `read_packet_in` has checked its length.
+
+    Open vSwitch sends ct_state with a mask, of the bits that it knows: a header with another bit, and twice the length.
 
     Raises CodecError.
     """
@@ -80,8 +83,12 @@ def _fields(message: bytes) -> dict[int, int]:
         size, offset = header & 0xFF, offset + 4
         if offset + size > end:
             raise CodecError("a field of a packet-in is truncated")
+        whole = size
+        if header & _HAS_MASK:
+            size //= 2
+            header = header & ~(_HAS_MASK | 0xFF) | size
         found[header] = int.from_bytes(message[offset : offset + size], "big")
-        offset += size
+        offset += whole
     return found
 
 

@@ -23,6 +23,7 @@ MAX_PODS_COMPARED = 256  # pods that are compared with the pods that have a port
 
 def policy_notes(engine: PolicyEngine, policy: Policy) -> tuple[str, ...]:
     """The first MAX_NOTES notes on a policy, which must be among the engine's policies."""
+    policy = policy.promoted  # what a staged policy is to do
     if not policy.isolates:
         api, _, _ = policy.key.name.partition(":")
         return (f"has no effect: its namespace isolates no pods by the annotation of {api} policies",)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -60,6 +61,20 @@ def test_of_an_answer_the_tuple_counts_that_opened_its_connection() -> None:
     fields = REASON + b"".join(field(one, value) for one, value in values)
     found = read_audit_copy(message(fields, encode(TCP)))
     assert (found.source, found.sport, found.dport) == (parse_address("10.0.0.2"), 80, 40000)
+
+
+def test_the_state_of_the_connection_is_read_as_a_switch_sends_it() -> None:
+    """Captured of Open vSwitch 3.1: a SYN ACK of port 80, whose ct_state has a mask."""
+    sent = {
+        0x80000004: 3, 0x80000A02: 0x800, 0x00010804: Audited.WOULD_DENY_INGRESS << AUDITED.start, 0x0001D402: 0x4847,
+        0x0001D308: 0x2A000000FF, 0x0001D604: 1, 0x0001F004: 0x0A0A0201, 0x0001F204: 0x0A0A0102, 0x0001EE01: 6,
+        0x0001F802: 55843, 0x0001FA02: 80,
+    }  # fmt: skip
+    fields = b"".join(head.to_bytes(4, "big") + value.to_bytes(head & 0xFF, "big") for head, value in sent.items())
+    flags = TcpFlags.SYN | TcpFlags.ACK
+    answer = replace(TCP, source=0x0A0A0102, target=0x0A0A0201, sport=80, dport=55843, flags=flags)
+    found = read_audit_copy(message(fields, encode(answer)))
+    assert (str(found.source), found.sport, found.dport) == ("10.10.2.1", 55843, 80)
 
 
 def test_the_cookie_alone_says_what_a_packet_in_is() -> None:

@@ -10,6 +10,7 @@ from controller.reconcile.events import ClusterChanged
 from controller.status.reference import policy_views
 from flows.cluster.model import Cluster, ContainerPort, Key, Namespace, Pod, Protocol
 from flows.cluster.original_api import all_policies
+from flows.cluster.staging import AUDIT, MODE_ANNOTATION
 from flows.parse.network_policy import parse_policy
 from flows.parse.original_api import parse_beta_policy
 from flows.policy.policy_notes import MAX_NOTES
@@ -19,8 +20,9 @@ A = Pod(Key("x", "a"), {"app": "a"}, "n1", ports=(ContainerPort("web", 80, Proto
 B = Pod(Key("x", "b"), {"app": "b"}, "n1", ports=(ContainerPort("dns", 53, Protocol.UDP),))
 
 
-def notes(spec: dict[str, Any]) -> tuple[str, ...]:
-    raw = {"metadata": {"name": "p", "namespace": "x"}, "spec": spec}
+def notes(spec: dict[str, Any], mode: str = "") -> tuple[str, ...]:
+    annotations = {MODE_ANNOTATION: mode} if mode else {}
+    raw = {"metadata": {"name": "p", "namespace": "x", "annotations": annotations}, "spec": spec}
     policy = parse_policy(raw, [])
     found = Driver()
     found.send(
@@ -77,6 +79,8 @@ NOBODY = {"podSelector": app("typo")}
 )
 def test_what_comes_to_nothing(spec: dict[str, Any], expected: list[str]) -> None:
     assert list(notes(spec)) == expected
+    _, *staged = notes(spec, AUDIT)  # the first says that it is staged, and what it is to do
+    assert staged == expected
 
 
 def test_there_is_an_end_to_them() -> None:

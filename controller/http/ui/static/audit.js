@@ -57,7 +57,7 @@ const COLUMNS = [
 ];
 
 function totals(found) {
-  const rows = found.totals.slice(0, 200).map(one => [pod(one.pod), one.cause, one.detail, one.policies, count(one.packets)]);
+  const rows = found.totals.slice(0, 200).map(one => [pod(one.pod), one.cause, one.detail, one.policies || (one.cause === 'policy' ? 'a rule of a ClusterNetworkPolicy' : ''), count(one.packets)]);
   return h('div', {}, rows.length ? table('Dropped since the controller started', [['Pod'], ['Cause'], ['Detail'], ['Isolated by'], ['Packets', 'number']], rows) : empty('Nothing was dropped.'),
     found.totals.length > 200 && h('p', {class: 'note'}, `the first 200 of ${count(found.totals.length)}`),
     found.foreign.length > 0 && section('Foreign flows that met packets', table('Foreign flows', [['Node'], ['Table'], ['Match'], ['Actions'], ['Packets', 'number']],
