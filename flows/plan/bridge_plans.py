@@ -200,13 +200,17 @@ class BridgePlans:
 
     # -- all bridges -------------------------------------------------------------------------------------------------
 
-    def apply_policy(self, moved: set[Key], read: Iterable[BridgeName]) -> ChangedFlows:
+    def apply_policy(self, moved: set[Key], read: set[BridgeName]) -> ChangedFlows:
         """Apply what changed in the engine to all plans. `moved` and `read` are the pods and bridges of `update`.
 
         Returns the flows that came, went or differ.
         """
-        engine = self._objects.engine
+        engine, services = self._objects.engine, self._objects.services
         changes = engine.compute_changes()
+        if changes is NO_CHANGES and not (
+            moved or read or self._new_plans or self._learned.changes or services.changed
+        ):
+            return {}
         if changes.rules or changes.subjects:
             self.patterns.clear()
         affected = set(read)
@@ -216,7 +220,7 @@ class BridgePlans:
         new_plans, self._new_plans = self._new_plans, set()
         if changes.isolation:
             affected |= self._isolate_all(changes.isolation, new_plans)
-        if self._objects.services.changed:
+        if services.changed:
             affected |= self._update_services()
         return self._take_changes(affected)
 

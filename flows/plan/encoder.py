@@ -130,6 +130,8 @@ class FlowEncoder:
 
     def take_failed_nodes(self) -> Iterable[tuple[str, Exception]]:
         """The nodes whose flows could not be made since the last call, and why."""
+        if not self._failed_nodes:
+            return ()
         found, self._failed_nodes = self._failed_nodes, {}
         return found.items()
 

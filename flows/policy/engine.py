@@ -129,12 +129,18 @@ class PolicyEngine:
 
     def put_pod(self, pod: Pod) -> None:
         """A pod is new or has changed."""
+        if pod.audit is None and not self._audited.any:
+            self.index.put_pod(pod)
+            return
         with self._audited.noting(pod.key):
             self.index.put_pod(pod)
             self._audited.put_pod(pod)
 
     def remove_pod(self, key: Key) -> None:
         """A pod is deleted."""
+        if not self._audited.any:
+            self.index.remove_pod(key)
+            return
         with self._audited.noting(key):
             self.index.remove_pod(key)
             self._audited.remove_pod(key)

@@ -230,7 +230,8 @@ class PodIndex:
                 return
         for scope in self._selected.put(name, self._labels_of(name)):
             self._toggle_namespace(scope, name)
-        self._forget_if_unused(name)
+        if labels is None:
+            self._forget_if_unused(name)
 
     def _add_namespace(self, name: str) -> NamespacePods:
         postings = self._namespaces[name] = NamespacePods()

@@ -20,13 +20,14 @@ _NO_SCOPES: dict[NamespaceScope, None] = {}
 class SelectedNamespaces:
     """The namespaces by label, and the scopes of selectors by the labels of their narrowest terms.
 
-    Cost: with an In term, what has one of its labels; a selector without one, such as `{}`, meets every namespace.
+    Cost: with an In term, what has one of its labels; a selector without one, such as `{}`, meets every namespace. The
+    first selector of all also costs the namespaces by label, which are kept from then on.
     """
 
     def __init__(self) -> None:
         self.scopes: dict[Selector, NamespaceScope] = {}
         self._labels: dict[str, Labels] = {}
-        self._with: dict[Label, set[str]] = {}
+        self._with: dict[Label, set[str]] | None = None
         self._containing: dict[str, dict[NamespaceScope, None]] = {}
         self._of_label: dict[Label, dict[NamespaceScope, None]] = {}
         self._unlabelled: dict[NamespaceScope, None] = {}
@@ -41,6 +42,10 @@ class SelectedNamespaces:
         """The scope of a selector, a new one where there is none."""
         scope = self.scopes.get(selector)
         if scope is None:
+            if self._with is None:
+                self._with = {}
+                for name, labels in self._labels.items():
+                    _post(self._with, name, labels.items())
             scope = self.scopes[selector] = NamespaceScope(selector, self._matching(selector))
             for name in scope.names:
                 self._containing.setdefault(name, {})[scope] = None
@@ -64,18 +69,20 @@ class SelectedNamespaces:
         if term is None:
             names: Iterable[str] = self._labels
         else:
-            names = set().union(*[self._with.get((term.key, value), ()) for value in term.values])
+            of_label = self._with or {}
+            names = set().union(*[of_label.get((term.key, value), ()) for value in term.values])
         return {name for name in names if matches(selector, self._labels[name])}
 
     # -- namespaces --------------------------------------------------------------------------------------------------
 
     def put(self, name: str, labels: Labels) -> list[NamespaceScope]:
         """A namespace has these labels now. Returns the scopes that it must come to, or go from."""
+        if self._with is None:
+            self._labels[name] = labels
+            return []
         old = self._labels.get(name, {})
-        for label in old.items() - labels.items():
-            self._unpost(name, label)
-        for label in labels.items() - old.items():
-            self._with.setdefault(label, set()).add(name)
+        _unpost(self._with, name, old.items() - labels.items())
+        _post(self._with, name, labels.items() - old.items())
         self._labels[name] = labels
         candidates = {**self._containing.get(name, _NO_SCOPES), **self._unlabelled}
         for label in labels.items():
@@ -84,8 +91,9 @@ class SelectedNamespaces:
 
     def remove(self, name: str) -> None:
         """A namespace is gone."""
-        for label in self._labels.pop(name).items():
-            self._unpost(name, label)
+        labels = self._labels.pop(name)
+        if self._with is not None:
+            _unpost(self._with, name, labels.items())
         for scope in self._containing.pop(name, ()):
             scope.names.discard(name)
 
@@ -99,11 +107,18 @@ class SelectedNamespaces:
         self._containing.setdefault(name, {})[scope] = None
         return True
 
-    def _unpost(self, name: str, label: Label) -> None:
-        names = self._with[label]
+
+def _post(names_with: dict[Label, set[str]], name: str, labels: Iterable[Label]) -> None:
+    for label in labels:
+        names_with.setdefault(label, set()).add(name)
+
+
+def _unpost(names_with: dict[Label, set[str]], name: str, labels: Iterable[Label]) -> None:
+    for label in labels:
+        names = names_with[label]
         names.discard(name)
         if not names:
-            del self._with[label]
+            del names_with[label]
 
 
 def _labels_of(selector: Selector) -> list[Label]:
