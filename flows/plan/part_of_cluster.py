@@ -29,6 +29,22 @@ def parts_on(clusters: Sequence[Cluster], nodes: Collection[str], bridges: Itera
     return [_with_pods_of(cluster, nodes, named, claimed, selectors) for cluster in found]
 
 
+def contested_by_leaving(cluster: Cluster) -> set[Key]:
+    """The pods that share an address with a terminating pod: whose it is depends on the ports of all of them."""
+    leaving = {net for pod in cluster.pods.values() if pod.terminating for net in pod.addresses}
+    claimants: dict[Net, list[Key]] = {}
+    for key, pod in cluster.pods.items() if leaving else ():
+        if not leaving.isdisjoint(pod.addresses):
+            for net in leaving.intersection(pod.addresses):
+                claimants.setdefault(net, []).append(key)
+    return {key for keys in claimants.values() if len(keys) > 1 for key in keys}
+
+
+def names_any(bridge: BridgeState, pods: Collection[Key]) -> bool:
+    """Whether some port of a bridge names one of these pods."""
+    return bool(pods) and any(pod_of_interface(one.external_ids) in pods for one in bridge.interfaces)
+
+
 def _with_policies_on(cluster: Cluster, nodes: Collection[str]) -> Cluster:
     labels: dict[str, set[int]] = {}
     shared: dict[int, Labels] = {}

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from flows.bridge.network import FLAT_NETWORK, NetworkOptions
 from flows.bridge.state import BridgeState, InterfaceState
 from flows.cluster.model import Cluster, Key
-from flows.plan.part_of_cluster import parts_on
+from flows.plan.part_of_cluster import contested_by_leaving, names_any, parts_on
 from flows.plan.world import World
 
 
@@ -34,11 +34,15 @@ def flow_changes(
     nodes: Collection[str] | None = None,
 ) -> list[FlowChange]:
     """The bridges whose flows differ. `nodes` says that only NetworkPolicies differ and only flows of these nodes can:
-    then all others are left out, and so is what cannot matter to these."""
-    if bridges is None:
-        bridges = made_up_bridges(before, after, nodes=nodes)
-    bridges = [state for state in bridges if nodes is None or state.node in nodes]
-    if nodes is not None:
+    then all others are left out, and so is what cannot matter to these. Bridges of others that decide who has an
+    address of a terminating pod are not."""
+    if nodes is None:
+        bridges = made_up_bridges(before, after) if bridges is None else list(bridges)
+    else:
+        contested = contested_by_leaving(before)
+        if bridges is None:
+            bridges = made_up_bridges(before, after, nodes={*nodes, *(before.pods[key].node for key in contested)})
+        bridges = [state for state in bridges if state.node in nodes or names_any(state, contested)]
         before, after = parts_on((before, after), nodes, bridges)
     world = World(network)
     for state in bridges:
@@ -48,6 +52,8 @@ def flow_changes(
     world.set_cluster(after)
     found = []
     for name, old in world.update_plans().items():
+        if nodes is not None and world.bridges[name].node not in nodes:
+            continue
         plan = world.plan_of(name)
         flows = plan.flows if plan is not None else {}
         added = sum(body is None and key in flows for key, body in old.items())

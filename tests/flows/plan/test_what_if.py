@@ -54,6 +54,15 @@ def _cluster(peer: Peer, ports: tuple[PortSpec, ...] = ()) -> Cluster:
     return Cluster(pods={one.key: one for one in pods}, policies={key: policy})
 
 
+def test_ports_of_other_nodes_decide_who_has_the_address_of_a_terminating_pod() -> None:
+    before = _cluster(Peer(Selector()))
+    pods = {key: pod._replace(terminating=key.name in "bd") for key, pod in before.pods.items()}
+    before = replace(before, pods={**pods, Key("z", "d"): pods[Key("z", "d")]._replace(node="node-3")})
+    after = replace(before, policies={key: one._replace(ingress=()) for key, one in before.policies.items()})
+    nodes = {before.pods[key].node for key in affected_pods(before, after)} - {"node-3"}
+    assert flow_changes(before, after, nodes=nodes) == flow_changes(before, after) != []
+
+
 def _kept(cluster: Cluster) -> set[str]:
     nodes = {"node-1"}
     (found,) = parts_on((cluster,), nodes, made_up_bridges(cluster, nodes=nodes))
