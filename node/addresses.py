@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import socket
-from typing import NamedTuple
-
 from node.errors import NodeError
+from node.quick import NamedTuple, socket
 
 
 class Cidr(NamedTuple):

@@ -5,11 +5,8 @@ Every failure, whatever it is, is a JSON object on standard output and exit stat
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from collections.abc import Mapping
-from typing import Any
 
 from node import cni_commands, cni_result
 from node.cni_request import (
@@ -22,6 +19,11 @@ from node.cni_request import (
     parse_pod,
 )
 from node.errors import INTERNAL, INVALID_ENVIRONMENT, IO_FAILURE, TRY_AGAIN, CniError, NodeError
+from node.quick import TYPE_CHECKING, encode_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
 
 _MIN_CHECK = VERSIONS.index("0.4.0")  # from this version on there is CHECK
 _MIN_GC = VERSIONS.index("1.1.0")  # from this version on there are GC and STATUS
@@ -78,7 +80,7 @@ def _run(command: str, configuration: Configuration, environment: Mapping[str, s
 
 def _print(value: dict[str, Any], status: int) -> int:
     try:
-        sys.stdout.write(json.dumps(value) + "\n")
+        sys.stdout.write(encode_json(value) + "\n")
         sys.stdout.flush()
     except BrokenPipeError:
         return 1  # the runtime has gone; its DEL will follow

@@ -7,12 +7,10 @@ and goes first; an address is released only when neither port nor interface has 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 from node import ipam, pod_interface, ports, records
-from node.cni_request import PORT_NAME, Attachment, Configuration, Pod, Request
+from node.cni_request import Attachment, Configuration, Pod, Request, is_port_name
 from node.cni_result import make_result, read_previous
 from node.errors import (
     CHECK_FAILED,
@@ -27,7 +25,12 @@ from node.facts import REVISION_FILE, BridgeFacts, read_facts
 from node.health_process import has_ended
 from node.links import random_mac
 from node.ovsdb import Ovsdb, OvsdbError
+from node.quick import TYPE_CHECKING
 from node.steps import step
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from typing import Any
 
 _LOCK_SECONDS = 30.0  # beyond the time that ADD waits for the policy
 
@@ -175,7 +178,7 @@ def collect_garbage(configuration: Configuration, environment: Mapping[str, str]
     failed: list[str] = []
     with Ovsdb(configuration.ovsdb) as ovsdb:
         left = {port.name for port in ports.list_ports(ovsdb, {})}
-        left.update(records.names(configuration.run_dir), filter(PORT_NAME.fullmatch, pod_interface.list_pairs()))
+        left.update(records.names(configuration.run_dir), filter(is_port_name, pod_interface.list_pairs()))
         for port in sorted(left - valid):
             try:
                 with records.locked(configuration.run_dir, port, 0) as record:

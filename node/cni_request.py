@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Mapping
-from typing import Any, NamedTuple
-
 from node.errors import (
     INCOMPATIBLE_VERSION,
     INVALID_CONFIGURATION,
@@ -17,6 +12,11 @@ from node.errors import (
 from node.facts import BRIDGE
 from node.links import MAX_NAME
 from node.ovsdb import DEFAULT_SOCKET
+from node.quick import TYPE_CHECKING, NamedTuple, decode_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
 
 try:  # `hashlib` loads OpenSSL first, which costs more than all else that happens before the first step
     from _blake2 import blake2b
@@ -28,10 +28,10 @@ MAX_CONFIGURATION = 1 << 20  # bytes of standard input
 RUN_DIR = "/run/headgate"  # empty after a boot, as the pods' interfaces are
 DEFAULT_TIMEOUT = 60.0  # seconds that ADD waits for the policy
 PORT_PREFIX = "hgp"
-PORT_NAME = re.compile(PORT_PREFIX + r"[0-9a-f]{12}")
-_CONTAINER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,254}")
-_IFNAME = re.compile(r"[^\s/:\x00]{1,15}")
-_NETWORK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,127}")
+_PORT_DIGITS, _HEXADECIMAL = 12, frozenset("0123456789abcdef")
+_ALPHANUMERIC = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
+_IN_NAMES = _ALPHANUMERIC | frozenset("_.-")
+_MAX_CONTAINER, _MAX_NETWORK = 255, 128  # characters
 
 
 class Configuration(NamedTuple):
@@ -89,12 +89,28 @@ class Request(NamedTuple):
         return self.environment.get("CNI_NETNS", "")
 
 
+def is_port_name(name: str) -> bool:
+    """Whether this is a name that `Attachment.port` may be."""
+    digits = name[len(PORT_PREFIX) :]
+    return name.startswith(PORT_PREFIX) and len(digits) == _PORT_DIGITS and frozenset(digits) <= _HEXADECIMAL
+
+
+def _is_name(text: str, most: int) -> bool:
+    """Whether it is a name as the CNI has them, for networks and containers."""
+    return 0 < len(text) <= most and text[0] in _ALPHANUMERIC and frozenset(text) <= _IN_NAMES
+
+
+def _is_interface(text: str) -> bool:
+    """Whether the kernel takes it as the name of an interface (dev_valid_name)."""
+    return 0 < len(text.encode()) <= MAX_NAME and not any(one.isspace() or one in "/:\0" for one in text)
+
+
 def parse_attachment(environment: Mapping[str, str]) -> Attachment:
     """The attachment that the environment names. Raises CniError."""
     container, ifname = environment.get("CNI_CONTAINERID", ""), environment.get("CNI_IFNAME", "")
-    if not _CONTAINER.fullmatch(container):
+    if not _is_name(container, _MAX_CONTAINER):
         raise CniError(INVALID_ENVIRONMENT, f"CNI_CONTAINERID: {container[:80]!r} is no id of a container")
-    if not _IFNAME.fullmatch(ifname) or ifname in (".", "..", "lo") or len(ifname.encode()) > MAX_NAME:
+    if not _is_interface(ifname) or ifname in (".", "..", "lo"):
         raise CniError(INVALID_ENVIRONMENT, f"CNI_IFNAME: {ifname[:80]!r} is no name of an interface")
     return Attachment(container, ifname)
 
@@ -114,16 +130,16 @@ def parse_configuration(text: bytes) -> Configuration:
     if len(text) > MAX_CONFIGURATION:
         raise CniError(UNDECODABLE, f"the network configuration has more than {MAX_CONFIGURATION} bytes")
     try:
-        values = json.loads(text)
+        values, rest = decode_json(text.decode())
     except (ValueError, RecursionError):
         raise CniError(UNDECODABLE, "the network configuration is no JSON") from None
-    if not isinstance(values, dict):
+    if rest or not isinstance(values, dict):
         raise CniError(UNDECODABLE, "the network configuration is no JSON object")
     version = values.get("cniVersion", "")
     if version not in VERSIONS:
         raise CniError(INCOMPATIBLE_VERSION, f"cniVersion {str(version)[:40]!r}: this plugin has {', '.join(VERSIONS)}")
     name = values.get("name")
-    if not isinstance(name, str) or not _NETWORK.fullmatch(name):
+    if not isinstance(name, str) or not _is_name(name, _MAX_NETWORK):
         raise CniError(INVALID_CONFIGURATION, f"name: {str(name)[:80]!r} is no name of a network")
     return Configuration(
         version=version,
@@ -166,7 +182,7 @@ def _timeout(value: object) -> float:
 def _ipam(value: object) -> dict[str, Any]:
     section = {"type": "host-local", **value} if isinstance(value, dict) else {}
     kind = section.get("type")
-    if not isinstance(kind, str) or not _NETWORK.fullmatch(kind):
+    if not isinstance(kind, str) or not _is_name(kind, _MAX_NETWORK):
         raise _invalid("ipam", "an object whose type is the file name of an IPAM plugin")
     return section
 

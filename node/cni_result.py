@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 from node.addresses import parse_interface, text_of
 from node.cni_request import VERSIONS, Attachment, Configuration
 from node.errors import INVALID_CONFIGURATION, CniError, NodeError
 from node.ipam import Address
+from node.quick import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
 
 _WITH_IP_VERSION = ("0.3.0", "0.3.1", "0.4.0")
 _WITH_MTU = ("1.1.0",)

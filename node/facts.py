@@ -5,14 +5,16 @@ The controller is the only one who writes these keys; the texts are checked all 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple, TypeVar
-
 from node.addresses import Cidr, parse_address, parse_cidr
 from node.errors import NodeError
 from node.ovsdb import Ovsdb, as_map, as_uuid
+from node.quick import TYPE_CHECKING, NamedTuple
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeVar
+
+    T = TypeVar("T")
 BRIDGE = "br-int"
 ROUTING_MODES = ("routed", "overlay")
 MAX_LIST = 64  # ranges or addresses of one key

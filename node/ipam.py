@@ -6,18 +6,22 @@ is empty after a boot, for no pod's interface outlives one.
 
 from __future__ import annotations
 
-import json
 import os
 import select
-import signal
 import time
-from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, NamedTuple
 
 from node.addresses import Cidr, parse_interface, text_of
 from node.cni_request import Attachment, Configuration
 from node.errors import INVALID_CONFIGURATION, IO_FAILURE, TRY_AGAIN, CniError, NodeError
+from node.quick import TYPE_CHECKING, NamedTuple, decode_json, encode_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from signal import SIGKILL, SIGPIPE
+    from typing import Any
+else:
+    from _signal import SIGKILL, SIGPIPE  # `signal` makes an enumeration of all of them
 
 # What each release of host-local understands, and newer ones still do.
 _VERSION = "0.4.0"
@@ -101,9 +105,10 @@ def run(
         "CNI_CONTAINERID": attachment.container,
         "CNI_IFNAME": attachment.ifname,
     }
-    status, output = _spawn(path, json.dumps(section).encode(), own, lock)
+    status, output = _spawn(path, encode_json(section).encode(), own, lock)
     try:
-        result = json.loads(output) if output.strip() else {}
+        result, rest = decode_json(output.decode()) if output.strip() else ({}, "")
+        result = None if rest else result
     except (ValueError, RecursionError):
         result = None
     if not isinstance(result, dict):
@@ -127,7 +132,7 @@ def _spawn(path: str, text: bytes, environment: Mapping[str, str], lock: int) ->
         actions = [(os.POSIX_SPAWN_DUP2, input_end, 0), (os.POSIX_SPAWN_DUP2, output_end, 1)]
         os.set_inheritable(lock, True)
         try:
-            pid = os.posix_spawn(path, [path], environment, file_actions=actions, setsigdef=[signal.SIGPIPE])
+            pid = os.posix_spawn(path, [path], environment, file_actions=actions, setsigdef=[SIGPIPE])
         except OSError as error:
             raise CniError(IO_FAILURE, f"cannot start {path}: {error.strerror}") from None
         finally:
@@ -154,7 +159,7 @@ def _collect(pid: int, path: str, output: int) -> tuple[int, bytes]:
     while True:
         left = deadline - time.monotonic()
         if left <= 0 or len(collected) > _MAX_OUTPUT:
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, SIGKILL)
             os.waitpid(pid, 0)
             raise CniError(TRY_AGAIN, f"{path} took more than {_SECONDS:g} s, or printed without an end")
         if not select.select([output], [], [], left)[0]:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import socket
 import struct
-from typing import NamedTuple
 
 from node.addresses import family_of, text_of
 from node.errors import NodeError
@@ -23,6 +21,7 @@ from node.netlink import (
     number,
     text,
 )
+from node.quick import NamedTuple, socket
 
 MAX_NAME = 15  # bytes of an interface's name (IFNAMSIZ less the zero)
 _RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK = 16, 17, 18
@@ -153,11 +152,13 @@ def checksums_in_software(name: str) -> None:
 
     command = array.array("B", struct.pack("=II", _ETHTOOL_STXCSUM, 0))
     request = struct.pack("16sP", name.encode(), command.buffer_info()[0]).ljust(40, b"\0")
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        try:
-            fcntl.ioctl(sock, _SIOCETHTOOL, request)
-        except OSError as error:
-            raise NodeError(f"cannot switch checksum offload of {name} off: {error.strerror}") from None
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        fcntl.ioctl(sock.fileno(), _SIOCETHTOOL, request)
+    except OSError as error:
+        raise NodeError(f"cannot switch checksum offload of {name} off: {error.strerror}") from None
+    finally:
+        sock.close()
 
 
 def sysctl(family: str, name: str, key: str, value: int) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from contextlib import contextmanager
 
 from node.errors import NodeError
+from node.quick import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _CLONE_NEWNET = 0x40000000
 _OWN = "/proc/thread-self/ns/net"
@@ -31,7 +34,7 @@ def _enter(namespace: int) -> None:
         setns = getattr(os, "setns", None)  # from Python 3.12 on
         if setns is not None:
             setns(namespace, _CLONE_NEWNET)
-        else:
+        elif not _quickly(namespace):
             import ctypes
 
             libc = ctypes.CDLL(None, use_errno=True)
@@ -40,3 +43,15 @@ def _enter(namespace: int) -> None:
                 raise OSError(number, os.strerror(number))
     except OSError as error:
         raise NodeError(f"cannot enter the network namespace: {error.strerror}") from None
+
+
+def _quickly(namespace: int) -> bool:
+    """Without `ctypes`, whose import takes longer than all else here; it is for the error where this fails."""
+    try:
+        import _ctypes
+
+        library = _ctypes.dlopen(None, os.RTLD_NOW)  # type: ignore[arg-type]  # the program itself, and all it has loaded
+        setns = _ctypes.dlsym(library, "setns")
+        return bool(_ctypes.call_function(setns, (namespace, _CLONE_NEWNET)) == 0)
+    except (ImportError, AttributeError, OSError):
+        return False

@@ -6,11 +6,13 @@ What the requests mean stands in `links` and `routes`. A socket belongs to the n
 from __future__ import annotations
 
 import os
-import socket
 import struct
-from collections.abc import Iterator
 
 from node.errors import NodeError
+from node.quick import TYPE_CHECKING, socket
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 NLM_F_REQUEST, NLM_F_ACK = 0x1, 0x4

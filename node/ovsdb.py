@@ -6,23 +6,24 @@ those of RFC 7047, section 5.1, as `json` makes them; `as_map`, `as_set` and `as
 
 from __future__ import annotations
 
-import json
 import select
-import socket
 import time
-from collections.abc import Iterable, Mapping
-from typing import Any
 
 from node.errors import NodeError
+from node.quick import TYPE_CHECKING, decode_json, encode_json, socket
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Any
+
+    Row = dict[str, Any]
+    Operation = dict[str, Any]
 
 DEFAULT_SOCKET = "/run/openvswitch/db.sock"
 DATABASE = "Open_vSwitch"
 MAX_MESSAGE = 16 << 20  # bytes of one message; a node of 250 pods has less than 1 MiB
 _CHUNK = 1 << 16
 _WATCH = "headgate"  # the id of our one monitor
-
-Row = dict[str, Any]
-Operation = dict[str, Any]
 
 
 class OvsdbError(NodeError):
@@ -107,7 +108,7 @@ class Ovsdb:
                 raise OvsdbError(f"ovsdb-server at {self.path} did not answer within {self._timeout:g} s")
             if message.get("id") == self._number and "result" in message:
                 if message.get("error") is not None:
-                    raise OvsdbError(f"the OVSDB refused {method}: {json.dumps(message['error'])[:300]}")
+                    raise OvsdbError(f"the OVSDB refused {method}: {encode_json(message['error'])[:300]}")
                 return message["result"]
             self._take(message)
 
@@ -120,7 +121,7 @@ class Ovsdb:
 
     def _send(self, message: Mapping[str, Any]) -> None:
         try:
-            self._socket.sendall(json.dumps(message).encode())
+            self._socket.sendall(encode_json(message).encode())
         except OSError as error:
             raise OvsdbError(f"the connection to {self.path} ended: {error.strerror or error}") from None
 
@@ -149,10 +150,10 @@ class Ovsdb:
             return None
         try:
             text = self._buffer.decode()
-            message, end = json.JSONDecoder().raw_decode(text)
+            message, rest = decode_json(text)
         except (ValueError, RecursionError):
             return None  # not whole yet; what never becomes whole ends at the limit or the deadline
-        self._buffer = text[end:].lstrip().encode()
+        self._buffer = rest.encode()
         if not isinstance(message, dict):
             raise OvsdbError("ovsdb-server sent something else than a message")
         return message

@@ -7,8 +7,6 @@ are still so is checked here as well.
 from __future__ import annotations
 
 import os
-import socket
-from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from node import links, routes
@@ -18,6 +16,10 @@ from node.errors import CHECK_FAILED, UNKNOWN_CONTAINER, CniError
 from node.ipam import Address
 from node.namespaces import inside
 from node.netlink import Netlink
+from node.quick import TYPE_CHECKING, socket
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 GATEWAY_MAC = "0a:48:47:00:00:01"  # of the switch, on every bridge
 

@@ -7,15 +7,20 @@ A port is the plugin's if its interface's external_ids name the sandbox. What th
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import Any, NamedTuple
 
 from node.addresses import text_of
-from node.cni_request import PORT_NAME, Attachment, Pod
+from node.cni_request import Attachment, Pod, is_port_name
 from node.errors import TRY_AGAIN, CniError, NodeError
 from node.facts import BridgeFacts
 from node.ipam import Address
-from node.ovsdb import Operation, Ovsdb, Row, as_map, as_set, as_uuid, make_map
+from node.ovsdb import Ovsdb, as_map, as_set, as_uuid, make_map
+from node.quick import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from node.ovsdb import Operation, Row
 
 SANDBOX, IFNAME = "headgate-sandbox", "headgate-ifname"
 INSTALLED = "headgate-installed"  # the controller writes `true` when the port's policy is in force
@@ -80,7 +85,7 @@ def list_ports(ovsdb: Ovsdb, external_ids: dict[str, str]) -> list[PodPort]:
     where = [["external_ids", "includes", make_map(external_ids)]] if external_ids else []
     rows = ovsdb.select("Interface", where, ["name", "external_ids"])
     ports = [PodPort(str(row["name"]), as_map(row["external_ids"])) for row in rows]
-    return [port for port in ports if SANDBOX in port.external_ids and PORT_NAME.fullmatch(port.name)]
+    return [port for port in ports if SANDBOX in port.external_ids and is_port_name(port.name)]
 
 
 def find_port(ovsdb: Ovsdb, name: str) -> PodPort | None:

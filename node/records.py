@@ -7,15 +7,17 @@ between any two steps leaves a record of what it may have left. The folder is em
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import time
-from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
-from node.cni_request import PORT_NAME
+from node.cni_request import is_port_name
 from node.errors import TRY_AGAIN, CniError
+from node.quick import TYPE_CHECKING, decode_json, encode_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
 
 MAX_RECORD = 1 << 20
 MAX_RECORDS = 1 << 16
@@ -34,14 +36,14 @@ class Record:
         self.contents: dict[str, Any] = {}
         try:
             text = os.pread(file, MAX_RECORD, 0).decode()
-            contents = json.JSONDecoder().raw_decode(text)[0] if text else {}
+            contents = decode_json(text)[0] if text else {}
             self.contents = contents if isinstance(contents, dict) else {}
         except ValueError:
             pass  # ours is written at once; another's has nothing to say
 
     def write(self, contents: dict[str, Any]) -> None:
         """Replace the contents. The longer text goes before the cut, so a reader finds the old or the new one."""
-        data = json.dumps(contents).encode()
+        data = encode_json(contents).encode()
         os.pwrite(self.file, data, 0)
         os.ftruncate(self.file, len(data))
         self.contents = contents
@@ -86,7 +88,7 @@ def names(run_dir: str) -> list[str]:
             found = [entry.name for entry, _ in zip(entries, range(MAX_RECORDS))]
     except FileNotFoundError:
         return []
-    return [name for name in found if PORT_NAME.fullmatch(name)]
+    return [name for name in found if is_port_name(name)]
 
 
 def _drop_if_empty(record: Record, path: str) -> None:

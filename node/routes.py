@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import errno
-import socket
 import struct
-from typing import NamedTuple
 
 from node.addresses import Cidr, family_of, text_of
 from node.links import Link
 from node.netlink import NLM_F_CREATE, NLM_F_REPLACE, Netlink, NetlinkError, attribute, attributes, number
+from node.quick import NamedTuple, socket
 
 SCOPE_UNIVERSE, SCOPE_LINK = 0, 253
 _RTM_NEWROUTE, _RTM_DELROUTE, _RTM_GETROUTE = 24, 25, 26

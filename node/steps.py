@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 
 KILL_AT = "HEADGATE_NODE_TEST_KILL_AT"  # the number of the step, from 1, at which the process kills itself
 _counted = 0
@@ -17,4 +16,6 @@ def step() -> None:
         return
     _counted += 1
     if str(_counted) == wanted:
+        import signal
+
         os.kill(os.getpid(), signal.SIGKILL)
