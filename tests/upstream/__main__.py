@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.upstream.image import write_tools_image
+from tests.upstream.registry import registry_files
 from topology.cluster.cluster import Cluster
 from topology.cluster.files import AGNHOST_IMAGE, cache_folder
 from topology.cluster.image import Start, write_image
@@ -133,7 +134,8 @@ def _tools_image() -> Path:
     newest = max(path.stat().st_mtime for path in (agnhost, *_HERE.glob("*.py")))
     if not out.exists() or out.stat().st_mtime < newest:
         partial = out.with_suffix(f".{os.getpid()}")
-        write_tools_image(partial, agnhost, _IMAGES)
+        pause = registry_files(cache_folder() / "img" / "pause.tar", "pause", "testing")  # that the suite pulls
+        write_tools_image(partial, agnhost, _IMAGES, pause)
         partial.replace(out)
     return out
 

@@ -46,13 +46,13 @@ _FILES = {
 _LINKS = {"bin": "usr/bin", "sbin": "usr/bin", "lib": "usr/lib", "lib64": "usr/lib64", "usr/bin/sh": "bash"}
 
 
-def write_tools_image(out: Path, layers_of: Path, names: Mapping[str, Start]) -> None:
-    """Write an archive as `docker save` does: the files of the image archive `layers_of` with the tools, under each of
-    `names`. Raises MissingError for tools that are not there."""
+def write_tools_image(out: Path, layers_of: Path, names: Mapping[str, Start], more: Mapping[str, bytes]) -> None:
+    """Write an archive as `docker save` does: files of the image archive `layers_of` with the tools and `more` files,
+    under each of `names`. Raises MissingError for tools that are not there."""
     files = _tools()
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode="w") as layer:
-        for folder in sorted({str(parent) for name in files for parent in Path(name).parents} - {"."}):
+        for folder in sorted({str(parent) for name in (*files, *more) for parent in Path(name).parents} - {"."}):
             _add_folder(layer, folder)
         for name in ("etc", "usr/lib64"):
             _add_folder(layer, name)
@@ -64,6 +64,8 @@ def write_tools_image(out: Path, layers_of: Path, names: Mapping[str, Start]) ->
             add_file(layer, name, text.encode())
         for name, path in sorted(files.items()):
             add_file(layer, name, path.read_bytes(), 0o755)
+        for name, data_of_file in sorted(more.items()):
+            add_file(layer, name, data_of_file)
         _copy_layers(layers_of, layer)
     write_archive(out, data.getvalue(), names, _architecture())
 
