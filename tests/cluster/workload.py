@@ -17,20 +17,33 @@ from topology.host import netns
 
 WEB, UDP, SCTP = 8080, 8081, 8082
 SCHEDULE_SECONDS = 180.0
-# Connects again and again, and prints how many connections failed, one line when it gets any other line.
+# Connects again and again; when it gets any line, prints how many connections came about, and what each other one met.
 _TRAFFIC = """
-import select, socket, sys
-host, port, failed, good = sys.argv[1], int(sys.argv[2]), 0, 0
+import json, select, socket, sys, time
+host, port, failed, good = sys.argv[1], int(sys.argv[2]), [], 0
 while not select.select([sys.stdin], [], [], 0.02)[0]:
+    began, step = time.time(), "connect"
     try:
         with socket.create_connection((host, port), 5) as sock:
+            step = "answer"
             sock.settimeout(5)
             sock.sendall(b"GET /hostname HTTP/1.0\\r\\n\\r\\n")
-            good, failed = (good + 1, failed) if sock.recv(1000) else (good, failed + 1)
-    except OSError:
-        failed += 1
-print(good, failed)
+            if not sock.recv(1000):
+                raise OSError("ended without an answer")
+            good += 1
+    except OSError as error:
+        clock = time.strftime("%H:%M:%S", time.gmtime(began))
+        failed.append(f"{clock} {step} after {time.time() - began:.2f} s: {error!r}")
+print(json.dumps([good, failed]))
 """
+
+
+class Traffic:
+    """How many connections came about, and for each of the others when and how it failed; after the traffic's end."""
+
+    def __init__(self) -> None:
+        self.good = 0
+        self.failed: list[str] = []
 
 
 class Workload:
@@ -120,17 +133,17 @@ class Workload:
             return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
     @contextmanager
-    def traffic(self, host: str, port: int = 80, node: str = "n2") -> Iterator[list[int]]:
-        """New connections from a node all the time. After the block the list has how many succeeded and failed."""
+    def traffic(self, host: str, port: int = 80, node: str = "n2") -> Iterator[Traffic]:
+        """New connections from a node all the time, until the block ends."""
         source = next(one for one in self.cluster.nodes if one.name == node)
         command = source.enter_command(sys.executable, "-c", _TRAFFIC, host, str(port))
         running = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        counts: list[int] = []
+        found = Traffic()
         try:
-            yield counts
+            yield found
         finally:
             output, _ = running.communicate("\n", timeout=30)
-            counts += [int(word) for word in output.split()]
+            found.good, found.failed = json.loads(output)
 
 
 def each(found: Sequence[Any], what: str) -> None:
