@@ -243,7 +243,7 @@ class Reconciler:
         """Seconds until `handle` should be called although no event comes; None if never."""
         times = [self._due_times.earliest(self.switches)]
         times += [self._startup.due_at(self.world), self.held_answers.due_at(), self.world.learned.due_at()]
-        times.append(self.roles.due_at(now))
+        times.append(self.roles.due_at(now, self._is_realized))
         if self._startup.over:
             times += [self._replan_at, self.world.retry_at()]
         known = [at for at in times if at is not None]

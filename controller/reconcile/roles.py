@@ -237,7 +237,7 @@ class Roles:
             return
         for name, since in list(self._taking.items()):
             session = self._session_of(name)
-            done = session is not None and session.primary and realized(self._bridges[name].dpid)
+            done = self._is_taken_over(name, realized)
             if done:
                 self.takeovers.append(now - since)
             if done or session is None or now - since >= TAKEOVER_SECONDS:
@@ -252,6 +252,10 @@ class Roles:
             if self._session_of(name) is not None:
                 self._taking[name] = now
                 self._active.add(self._bridges[name].dpid)
+
+    def _is_taken_over(self, name: BridgeName, realized: Callable[[int], bool]) -> bool:
+        session = self._session_of(name)
+        return session is not None and session.primary and realized(self._bridges[name].dpid)
 
     def _is_handed_over(self, name: BridgeName) -> bool:
         """Whether the last owner of a bridge is alive, and serves it until it is taken over."""
@@ -296,11 +300,13 @@ class Roles:
             number = generation_after(session.newest, self.me.name)
         return RequestRole(dpid, session.number, number)
 
-    def due_at(self, now: float) -> float | None:
-        """When `step` or `commands` has something to do although nothing happens; None if never."""
+    def due_at(self, now: float, realized: Callable[[int], bool]) -> float | None:
+        """When `step` or `commands` has something to do although nothing happens; None if never. `realized` as for
+        `step`: a takeover that ended makes room for the next one.
+        """
         if self.alone:
             return None
-        if self._queue and not self._taking:
+        if (self._queue and not self._taking) or any(self._is_taken_over(name, realized) for name in self._taking):
             return now
         return min((since + TAKEOVER_SECONDS for since in self._taking.values()), default=None)
 

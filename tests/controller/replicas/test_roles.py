@@ -170,6 +170,27 @@ def test_switches_of_a_dead_member_are_taken_over_many_at_a_time() -> None:
     assert len(b.primary()) == 100
 
 
+@pytest.mark.parametrize("before", [View(1, (A,)), View(1, (C,))])
+def test_a_takeover_that_is_finished_makes_room_at_once(before: View) -> None:
+    """Nothing else may happen for a second: the next one must not wait for that. A is alive, C is dead."""
+    switches = {dpid: Switch() for dpid in range(1, 101)}
+    b = Replica(B, switches)
+    b.see(before, 0.0)
+    b.see(View(2, (A, B)), 1.0)
+    b.turn(1.0)  # a session is told to be secondary first
+    b.turn(1.0)
+    to_take = b.roles.taking_over
+    while b.roles.taking_over:
+        assert (b.roles.due_at(1.0, lambda dpid: False) or 0.0) > 1.0, "nothing to do before the switches answer"
+        for event in b.pending:
+            assert isinstance(event, RoleChanged)
+            b.roles.on_role(event, 1.0)
+        b.pending = []
+        assert b.roles.due_at(1.0, b.roles.may_write) == 1.0
+        b.turn(1.0)
+    assert len(b.primary()) == to_take > TAKEOVERS
+
+
 def test_a_replica_that_was_stopped_is_refused_and_steps_down() -> None:
     switches = {1: Switch()}
     a, b = Replica(A, switches), Replica(B, switches)
