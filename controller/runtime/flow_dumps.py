@@ -14,6 +14,7 @@ from itertools import islice
 from controller.reconcile.reconciler import Reconciler
 from controller.reconcile.switch import Switch
 from controller.runtime.answer_lanes import compute
+from controller.runtime.dump_turns import DumpTurns
 from controller.runtime.event_queue import EventQueue
 from controller.runtime.locked_reconciler import LockedReconciler
 from controller.status.flows import FlowParts, flow_parts, flow_views
@@ -32,6 +33,7 @@ class FlowDumps:
     def __init__(self, reconciler: LockedReconciler, events: EventQueue) -> None:
         self._reconciler = reconciler
         self._events = events
+        self._turns = DumpTurns()
 
     def flows(self, node: str | None) -> FlowStream:
         """The flows now on the switches of `node`, or of all nodes; switches that did not answer are named.
@@ -74,7 +76,7 @@ class FlowDumps:
         notes = []
         for name in names:
             try:
-                self._dump(name)
+                self._turns.dump(name, partial(self._dump, name))
             except SwitchUnavailable as error:
                 notes.append(f"counters are missing or old: {error}")
         return "; ".join(notes)
