@@ -26,6 +26,7 @@ from flows.cluster.model import (
     NodePeer,
     Peer,
     PortSpec,
+    Selector,
     Subject,
     Tier,
 )
@@ -171,7 +172,7 @@ def _subject(spec: JsonObject, dialect: Dialect, errors: Errors) -> Subject | No
 def _pods(fields: JsonObject, given: str, dialect: Dialect, path: str, errors: Errors) -> Peer | None:
     """The pods of the field `namespaces` or `pods`, whichever is given. An empty selector selects everything."""
     if given == "namespaces":
-        namespaces = selector_at(fields, "namespaces", path, errors)
+        namespaces = _selector(fields, "namespaces", path, errors)
         return None if namespaces is None else Peer(None, namespaces)
     if given != "pods":
         return None
@@ -185,8 +186,12 @@ def _pods(fields: JsonObject, given: str, dialect: Dialect, path: str, errors: E
         if pods.get(name) is None:
             errors.append(FieldError(f"{path}.{name}", "is required"))
     # Without a namespaceSelector the pods of all namespaces are meant: the API decodes it as an empty one.
-    namespaces, selected = (selector_at(pods, name, path, errors) for name in ("namespaceSelector", "podSelector"))
+    namespaces, selected = (_selector(pods, name, path, errors) for name in ("namespaceSelector", "podSelector"))
     return Peer(selected, namespaces or EVERYTHING) if len(errors) == before else None
+
+
+def _selector(fields: JsonObject, name: str, path: str, errors: Errors) -> Selector | None:
+    return selector_at(fields, name, path, errors, null_values=False)
 
 
 def _rules(
@@ -272,7 +277,7 @@ def _peers(fields: JsonObject, direction: Direction, dialect: Dialect, path: str
     known = _INGRESS_PEER if direction is Direction.INGRESS else _EGRESS_PEER
     given = only_field(fields, known, path, errors)
     if given == "nodes":
-        nodes = selector_at(fields, "nodes", path, errors)
+        nodes = _selector(fields, "nodes", path, errors)
         return [] if nodes is None else [NodePeer(nodes)]
     if given == "networks":
         nets = _networks(fields, dialect, f"{path}.networks", errors)

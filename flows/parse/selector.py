@@ -34,10 +34,11 @@ _REQUIREMENT = frozenset({"key", "operator", "values"})
 _OPERATORS = {operator.value: operator for operator in Operator}
 
 
-def selector_at(parent: JsonObject, name: str, path: str, errors: Errors) -> Selector | None:
+def selector_at(parent: JsonObject, name: str, path: str, errors: Errors, null_values: bool = True) -> Selector | None:
     """The selector in field `name`: None when absent, and when it has an error, which is appended to `errors`.
 
-    The empty selector is not None: it selects everything.
+    The empty selector is not None: it selects everything. A null among the values of an expression is the empty text
+    with `null_values`, as in the API's own kinds, else an error, as in those that a definition (CRD) declares.
     """
     untrusted = parent.get(name)
     if untrusted is None:
@@ -52,7 +53,8 @@ def selector_at(parent: JsonObject, name: str, path: str, errors: Errors) -> Sel
     before = len(errors)
     check_known_fields(untrusted, _SELECTOR, path, errors)
     labels = labels_at(untrusted, "matchLabels", path, errors)
-    requirements = each_object(untrusted, "matchExpressions", path, _requirement, errors)
+    read = _requirement if null_values else _strict_requirement
+    requirements = each_object(untrusted, "matchExpressions", path, read, errors)
     if len(errors) != before:
         return None
     return _shared_selector(frozenset((*requirements, *_label_terms(labels))))
@@ -92,6 +94,16 @@ def _shared_selector(requirements: frozenset[Requirement]) -> Selector:
 @lru_cache(1 << 16)
 def _shared_requirement(key: str, operator: Operator, values: tuple[str, ...]) -> Requirement:
     return Requirement(sys.intern(key), operator, tuple(map(sys.intern, values)))
+
+
+def _strict_requirement(fields: JsonObject, path: str, errors: Errors) -> Requirement | None:
+    values = fields.get("values")
+    before = len(errors)
+    for index, value in enumerate(values if isinstance(values, list) else ()):
+        if value is None:
+            errors.append(FieldError(f"{path}.values[{index}]", not_a_string(value)))
+    found = _requirement(fields, path, errors)
+    return found if len(errors) == before else None
 
 
 def _requirement(fields: JsonObject, path: str, errors: Errors) -> Requirement | None:

@@ -250,6 +250,16 @@ def test_rules_that_are_no_list_deny(rules: Any) -> None:
     assert value_of(policy(spec(ingress=rules))).ingress == (ClusterRule(Action.DENY, unreadable=True),)
 
 
+def test_a_value_that_is_null_is_none() -> None:
+    """As the API server sees it for kinds that a definition declares."""
+    term = {"key": "a", "operator": "NotIn", "values": ["b", None]}
+    peer = {"namespaces": {"matchExpressions": [term]}}
+    found = parsed(policy(spec(egress=[rule("Deny", [peer])])))
+    assert isinstance(found.value, ClusterPolicy)
+    assert [error.field for error in found.errors] == ["spec.egress[0].to[0].namespaces.matchExpressions[0].values[1]"]
+    assert found.value.egress == (ClusterRule(Action.DENY, unreadable=True),)
+
+
 def test_names_are_bounded() -> None:
     (long,) = value_of(policy(spec(egress=[rule(name="x" * 101)]))).egress
     assert long.unreadable and long.name == "x" * 100
