@@ -41,6 +41,9 @@ kubectl prints:
 ```console
 $ kubectl get ns,po,no,netpol -A -o yaml | headgate explain shop/web shop/db -p 5432 --manifests -
 ```
+
+What is not given does not count: add `svc,endpointslices` for Services, and `clusternetworkpolicies` where there are
+any.
 """
 _SWITCHES = """\
 ## Is it really in force?

@@ -76,7 +76,7 @@ def explain(
       headgate explain tenant-a/frontend 203.0.113.10 -p icmp --ip-version 4
       headgate explain shop/web shop/db -p 5432 --manifests deploy/
       headgate explain shop/web shop/db -p 5432 --live
-      kubectl get ns,po,netpol -A -o yaml | headgate explain shop/web shop/db -p 5432 --manifests -
+      kubectl get ns,po,no,netpol -A -o yaml | headgate explain shop/web shop/db -p 5432 --manifests -
     """
     if (deliver and not live) or (live and (policy_only or offline is not None)):
         raise click.UsageError("--live asks the switches of a running controller, and --deliver goes with --live")

@@ -73,7 +73,7 @@ def matrix(
       headgate matrix
       headgate matrix --by namespace -p 5432
       headgate matrix --manifests deploy/ -o connections
-      kubectl get pods,networkpolicies,namespaces -A -o yaml | headgate matrix --manifests -
+      kubectl get ns,po,no,netpol -A -o yaml | headgate matrix --manifests -
       headgate matrix --by pod -n shop -o html --file matrix.html
 
     \b

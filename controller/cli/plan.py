@@ -56,7 +56,7 @@ def plan(
       headgate plan new-policy.yaml
       headgate plan --delete old-policy.yaml
       headgate plan changed/ --manifests deploy/ -o markdown
-      kubectl get pods,networkpolicies,namespaces -A -o yaml | headgate plan new.yaml --manifests -
+      kubectl get ns,po,no,netpol -A -o yaml | headgate plan new.yaml --manifests -
 
     \b
     Exit codes: 0 nothing would change; 1 something would; 2 wrong usage, or something in the files cannot be

@@ -7,7 +7,7 @@ import secrets
 import click
 
 from controller.cli.client import ControllerClient
-from controller.cli.errors import EXIT_DISAGREES, EXIT_OK
+from controller.cli.errors import EXIT_DISAGREES, EXIT_FAILED, EXIT_OK
 from controller.cli.output import BAD, DIM, GOOD, JSON, OutputPage, output_option, print_json
 from controller.cli.which_controller import controller_options
 from controller.status.verify_model import MAX_CONNECTIONS, VerifyView
@@ -44,12 +44,15 @@ def verify(server: str, output: str, sample: int, everything: bool, node: str | 
         print_json(found)
     else:
         show_verification(found, chosen)
-    click.get_current_context().exit(EXIT_DISAGREES if found.differ else EXIT_OK)
+    click.get_current_context().exit(EXIT_DISAGREES if found.differ else EXIT_OK if found.asked else EXIT_FAILED)
 
 
 def show_verification(found: VerifyView, seed: int) -> None:
     """Print a comparison: the numbers, then the differences."""
     page = OutputPage()
+    if not found.asked:
+        page.line(f"Nothing to compare on {', '.join(found.bridges)}: no pods that could connect.", BAD)
+        return
     page.line(
         f"{found.differ:,} of {found.asked:,} connections differ: {found.allowed:,} are allowed and {found.denied:,} "
         f"denied by both policy and switches",

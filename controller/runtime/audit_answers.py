@@ -13,6 +13,7 @@ from controller.status.foreign_flows import describe_foreign
 from flows.pipeline.pod_limits import Limit
 from flows.pipeline.tables import TABLE_NAMES
 
+PASSED = frozenset({"allowed", "would-deny"})  # verdicts of packets that were not dropped
 MAX_TOTALS = 5000
 MAX_FOREIGN = 200
 MAX_PROBLEMS = 50
@@ -40,7 +41,7 @@ class AuditAnswers:
         totals = [one for one in map(_total, self._metrics.dropped()) if pod in (None, one.pod)]
         totals.sort(key=lambda one: (-one.packets, one.pod))
         foreign, problems = self._reconciler.read(lambda reconciler, _: (_foreign(reconciler), _audited(reconciler)[1]))
-        events = [one for one in self._kept.after(0, MAX_READ).events if one.verdict != "allowed"]
+        events = [one for one in self._kept.after(0, MAX_READ).events if one.verdict not in PASSED]
         if pod is not None:
             events, foreign = [one for one in events if pod in one.ends], []
         return DropsAnswer(tuple(totals[:MAX_TOTALS]), tuple(foreign), tuple(events[-most:] if most else ()), problems)

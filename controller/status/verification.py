@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import random
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import groupby
 
 from controller.status.verify_model import MAX_CONNECTIONS, VERIFY_VERSION, DifferenceView, VerifyView
 from controller.status.walks import Switches, SwitchParts
 from flows.cluster.model import Cluster, Protocol
-from flows.cluster.net import Net, host_address_error
+from flows.cluster.net import ADDRESS_BITS, Net, host_address_error
 from flows.explain.scope import concerning
 from flows.explain.walk import end_name
 from flows.interpret.journey import Journey
 from flows.policy.probe import ICMP, ICMPV6, Endpoint, Probe, protocol_name
 from flows.policy.verdict import verdict
-from flows.reach.outside import outside_classes
+from flows.reach.outside import Outside, outside_classes
 
+# Addresses for examples: RFC 5737 and RFC 3849.
+EXAMPLES = {4: (0xC0000201, 0xC6336401, 0xCB007101), 6: (0x20010DB8 << 96 | 1,)}
 MAX_DIFFERENCES = 50  # that are named; all are counted
 MAX_OUTSIDE, MAX_PORTS = 20, 200  # classes of addresses outside, and ports, that are asked
 Port = tuple[int, int | None]  # protocol and port; None for ICMP of the family
@@ -84,17 +86,26 @@ def _ends(cluster: Cluster, parts: Sequence[SwitchParts]) -> list[Endpoint]:
     taken = {address for node in cluster.nodes.values() for address in node.addresses}
     taken |= {end.address for end in found} | {one for pod in cluster.pods.values() for one in pod.addresses}
     ranges = [net for part in parts for node in part.binding.routing.nodes for net in node.nets]
-    outside = [one.sample for one in outside_classes([cluster])]
-    return found + [
-        Endpoint(address)
-        for address in [_possible(one) for one in outside][:MAX_OUTSIDE]
-        if address is not None and address not in taken and not any(net.contains(address) for net in ranges)
-    ]
+    if not all(part.binding.routing.routes or part.binding.uplink is not None for part in parts):
+        return found  # no way leads outside from there
+    chosen = [_usable(one, taken, ranges) for one in outside_classes([cluster])[:MAX_OUTSIDE]]
+    return found + [Endpoint(address) for address in chosen if address is not None]
 
 
-def _possible(net: Net) -> Net | None:
-    """An address that a machine outside can have: not that of a network itself, 0.0.0.0 for one."""
-    return None if host_address_error(net) else net
+def _usable(one: Outside, taken: Collection[Net], ranges: Sequence[Net]) -> Net | None:
+    """An address of the class that a machine outside can have: not 0.0.0.0, for one, and not a node's or in the pods'
+    range of one. None where there is none near the ends of the class, and none for examples."""
+    for low, high in one.ranges:
+        examples = [value for value in EXAMPLES[one.version] if low <= value <= high]
+        for value in dict.fromkeys((low, min(low + 1, high), *examples, (low + high) // 2, high)):
+            address = Net(one.version, value, ADDRESS_BITS[one.version])
+            if (
+                not host_address_error(address)
+                and address not in taken
+                and not any(net.contains(address) for net in ranges)
+            ):
+                return address
+    return None
 
 
 def _ports(cluster: Cluster) -> list[Port]:

@@ -76,6 +76,7 @@ def test_a_staged_policy_denies_nothing_and_counts_what_it_would_deny(lab: Lab) 
     event = would_deny(lab)[0]
     assert (event["direction"], event["policies"]) == ("ingress", ["x/deny"])
     assert event["text"].startswith("once staged policies are promoted: ingress is isolated by x/deny")
+    assert not [one for one in lab.product.get("/drops")["events"] if one["verdict"] == "would-deny"]  # it passed
     # Answers, too, are told by the connection that they belong to.
     told = {(one["source"]["name"], one["destination"]["name"], one["destination"]["port"]) for one in would_deny(lab)}
     assert told <= {(client, "x/a", 80) for client in CLIENTS}

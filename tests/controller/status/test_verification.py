@@ -7,10 +7,11 @@ from itertools import product
 
 import pytest
 
-from controller.status.verification import _Pairs, _probes
+from controller.status.verification import _Pairs, _probes, _usable
 from flows.cluster.model import Key
 from flows.cluster.net import parse_address
 from flows.policy.probe import ICMP, Endpoint
+from flows.reach.outside import Outside
 
 PORTS = [(6, 80), (17, 53), (ICMP, None)]
 
@@ -51,3 +52,14 @@ def test_a_sample_has_no_connection_twice_and_can_be_had_again() -> None:
     some = list(_probes(pairs, PORTS, 20, 7))
     assert len(set(some)) == 20 and some == list(_probes(pairs, PORTS, 20, 7)) and set(some) <= set(whole)
     assert some != list(_probes(pairs, PORTS, 20, 8))
+
+
+def test_an_address_outside_is_one_that_a_machine_can_have() -> None:
+    whole = Outside(4, ((0, (1 << 32) - 1),))
+    assert str(_usable(whole, (), ())) == "192.0.2.1"
+    assert str(_usable(whole, [parse_address("192.0.2.1")], ())) == "198.51.100.1"
+    loopback = Outside(4, ((127 << 24, (128 << 24) - 1),))
+    assert _usable(loopback, (), ()) is None
+    split = Outside(4, ((127 << 24, (128 << 24) - 1), (10 << 24, (10 << 24) + 9)))
+    assert str(_usable(split, (), ())) == "10.0.0.0"
+    assert str(_usable(Outside(6, ((0, (1 << 128) - 1),)), (), ())) == "2001:db8::1"
