@@ -128,6 +128,12 @@ def cpu_of(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def precise_cpu_of(pid: int) -> float:
+    """The same without ticks of 10 ms, of the threads that run now. Raises OSError where the kernel does not say."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+
+
 def memory() -> float:
     """Resident megabytes of this process now."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE / 1e6
