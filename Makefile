@@ -3,7 +3,7 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 BIN := .venv/bin
-SHELL_SCRIPTS := scripts/bootstrap scripts/renew-constraints scripts/fresh-machine .ci/run tests/envtest/build tests/envtest/find tests/upstream/build tests/upstream/without-sctp scripts/find-go scripts/packages topology/cluster/node-init.sh scripts/cluster-files/build $(wildcard deploy/*.sh topology/vagrant/*)
+SHELL_SCRIPTS := scripts/bootstrap scripts/renew-constraints scripts/fresh-machine .ci/run tests/envtest/build tests/envtest/find tests/kernel/build tests/kernel/run tests/kernel/init tests/upstream/build tests/upstream/without-sctp scripts/find-go scripts/packages topology/cluster/node-init.sh scripts/cluster-files/build $(wildcard deploy/*.sh topology/vagrant/*)
 # Tests of a file share their switch, so a file stays with one worker.
 PYTEST_ARGS ?= -n auto --dist loadfile
 
@@ -160,6 +160,15 @@ vagrant-up: ## the lab on virtual machines: a controller and two nodes (needs va
 vagrant-test: ## the truth tables on virtual machines, which come and go (needs vagrant; half an hour)
 	@scripts/bootstrap --dev
 	@HEADGATE_VAGRANT=$${HEADGATE_VAGRANT:-1} $(BIN)/python -m pytest --verbose --capture=no --timeout=7200 tests/vagrant
+
+# KERNEL_TESTS are files or folders of tests with real packets, PYTEST_ARGS does not count here: that Linux has one processor.
+KERNEL_TESTS ?= tests/packets
+
+.PHONY: kernel-test
+kernel-test: ## tests on real packets with the kernel's datapath, in a Linux that is a program: KERNEL_TESTS=FILES (half an hour)
+	@scripts/bootstrap --dev --lab
+	@tests/kernel/build --if-missing
+	@HEADGATE_TEST_DATAPATH=kernel tests/kernel/run $(BIN)/python -m pytest -n 0 -p no:cacheprovider $(KERNEL_TESTS)
 
 .PHONY: constraints
 constraints: ## renew requirements/constraints.txt with the newest versions that setup.py allows

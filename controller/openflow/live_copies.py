@@ -29,6 +29,8 @@ _OURS = cookie(CookieKind.PIPELINE)
 _OXM = struct.Struct("!HBB")
 _NICIRA = PROBED.register.oxm_class  # the class of registers, and of tunnels' ends
 _ETHERNET = 14  # bytes before the packet that is compared
+# Of each family: its Ethernet type, where the length is in the packet, and what is not counted in it.
+_LENGTHS = ((b"\x08\x00", 2, 0), (b"\x86\xdd", 4, 40))
 _TUNNEL_ENDS = {oxm.TUN_DST: 4, oxm.TUN_IPV6_DST: 6}
 MAX_KEPT = 8  # copies of one packet: a second is a surprise already
 
@@ -77,7 +79,7 @@ class LiveCopies:
     def expect(self, dpid: int, session: int, frame: bytes) -> None:
         """From now on await copies of this frame, from this session of a switch, and of no other."""
         with self._lock:
-            self._awaited = dpid, session, frame[_ETHERNET:COPIED_BYTES]
+            self._awaited = dpid, session, _compared(frame)
             self._copies = []
             self._error = ""
 
@@ -99,7 +101,7 @@ class LiveCopies:
         if packet.cookie != _OURS or not _fields(packet).get(PROBED.register.number, 0) >> PROBED.start & 1:
             return False
         with self._lock:
-            mine = self._awaited == (dpid, session, packet.frame[_ETHERNET:COPIED_BYTES])
+            mine = self._awaited == (dpid, session, _compared(packet.frame))
             if mine and len(self._copies) < MAX_KEPT:
                 self._copies.append(_copy(packet))
         return mine
@@ -109,6 +111,16 @@ class LiveCopies:
         with self._lock:
             if self._awaited is not None and self._awaited[:2] == (dpid, session):
                 self._error = reason
+
+
+def _compared(frame: bytes) -> bytes:
+    """What must be equal in a copy: the IP packet, as far as it is copied. The kernel's conntrack cuts off what fills a
+    short frame up (`ovs_skb_network_trim`)."""
+    length = len(frame) - _ETHERNET
+    for ether, offset, header in _LENGTHS:
+        if frame[12:_ETHERNET] == ether and len(frame) >= _ETHERNET + offset + 2:
+            length = header + int.from_bytes(frame[_ETHERNET + offset : _ETHERNET + offset + 2], "big")
+    return frame[_ETHERNET : min(_ETHERNET + length, COPIED_BYTES)]
 
 
 def _fields(packet: PacketIn) -> dict[int, int]:

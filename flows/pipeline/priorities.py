@@ -170,6 +170,9 @@ MIDSTREAM_FRAGMENT = _declare("midstream", 90, "a fragment, whose ends cannot be
 MIDSTREAM_TO_CLIENT = _declare("midstream", 80, "to an ephemeral port from another: a reply")
 MIDSTREAM_UNKNOWN = _declare("midstream", 10, "the ports do not tell: must be allowed both ways")
 
+RELATED_UNMATCHED = _declare(
+    "related", 110, "kernel's datapath: the connection is not known, and an end of it has rules: dropped"
+)
 RELATED_ALLOWED = _declare("related", 100, "from the node, the uplink, or a pod about its own connection")
 
 DIRECTION_BROKEN = _declare("direction", 130, "userspace datapath: invalid in the empty zone, so broken: counted")

@@ -29,7 +29,7 @@ from flows.pipeline.registers import (
 from flows.render.address_probes import render_address_probes
 from flows.render.flow_set import FlowSet
 from flows.render.gateway import render_answers, render_hops
-from flows.render.icmp_errors import render_icmp_errors
+from flows.render.icmp_errors import refuse_unmatched_errors, render_icmp_errors
 from flows.render.interpretations import (
     render_allowed_interpretations,
     render_direction,
@@ -64,7 +64,7 @@ def render_fixed(flows: FlowSet, userspace: bool, routes: bool = False) -> None:
     _misses(flows, routes)
     marks = CONNECTION_MARKS if routes else ()
     if routes:
-        render_answers(flows)
+        render_answers(flows, userspace)
         render_hops(flows)
         render_service_stages(flows, userspace)
     flows.add(tables.CLASSIFY, priorities.CLASSIFY_VLAN, [masked(oxm.VLAN_VID, oxm.VLAN_PRESENT, oxm.VLAN_PRESENT)])
@@ -78,6 +78,8 @@ def render_fixed(flows: FlowSet, userspace: bool, routes: bool = False) -> None:
     if userspace:
         render_stale_syns(flows, marks)
         render_sctp_replies(flows)
+    if not userspace:
+        refuse_unmatched_errors(flows)
     _recording(flows, userspace, marks)
     if userspace:
         _recording_sctp(flows)

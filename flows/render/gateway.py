@@ -72,11 +72,18 @@ def answer_solicitation() -> list[Action]:
     ]
 
 
-def render_answers(flows: FlowSet) -> None:
-    """The part of the answers that is the same on all bridges."""
+def render_answers(flows: FlowSet, userspace: bool) -> None:
+    """The part of the answers that is the same on all bridges.
+
+    Open vSwitch refuses to write an advertisement's flags and its option's type (`nd_reserved`, `nd_options_type`)
+    where the datapath cannot, and no kernel's can; one flow that it refuses would keep all others out. There nobody
+    answers neighbor discovery: pods and the node have a permanent neighbor for the gateway.
+    """
     request = [IS_ARP, exactly(oxm.ARP_OP, 1)]
     flows.add(tables.NEIGHBOR, priorities.NEIGHBOR_ANSWER, request, answer_arp())
     flows.add(tables.NEIGHBOR, priorities.NEIGHBOR_DUPLICATE, [*request, exactly(oxm.ARP_SPA, 0)])
+    if not userspace:
+        return
     solicit = discovery(NEIGHBOR_SOLICITATION)
     flows.add(tables.NEIGHBOR, priorities.NEIGHBOR_ANSWER, solicit, answer_solicitation(), tables.ND_ANSWER)
     flows.add(tables.NEIGHBOR, priorities.NEIGHBOR_DUPLICATE, [*solicit, exactly(oxm.IPV6_SRC, 0)])

@@ -13,8 +13,9 @@ import pytest
 from flows.interpret.frame_encoder import encode
 from flows.interpret.packet import ETHER, ICMP, Packet
 from flows.openflow import match_fields as oxm
+from tests.helpers.lab.datapath_choice import KERNEL
 from tests.helpers.lab.policies import pods, policies, port
-from tests.helpers.lab.raw_frames import FrameListener, mac, number, put
+from tests.helpers.lab.raw_frames import FrameListener, mac, number, put, wait_for_stragglers
 from tests.helpers.waiting import until
 from topology.host.netns import in_thread, inside
 from topology.lab.lab import Lab
@@ -130,7 +131,9 @@ def test_echo_is_isolated(lab: Lab) -> None:
 
 # z/a may open nothing; it is free to be reached. x/a and x/c, as those who talk, are not concerned.
 SILENT = policies({"z/silent": {"podSelector": pods("a"), "policyTypes": ["Egress"]}})
-TALKS = [(proto, family) for proto in (oxm.IP_PROTO_UDP, oxm.IP_PROTO_SCTP) for family in (4, 6)]
+# The kernel's conntrack takes no SCTP that does not open as an association does; these are made by hand.
+_PROTOCOLS = (oxm.IP_PROTO_UDP,) if KERNEL else (oxm.IP_PROTO_UDP, oxm.IP_PROTO_SCTP)
+TALKS = [(proto, family) for proto in _PROTOCOLS for family in (4, 6)]
 
 
 def between(lab: Lab, source: str, target: str, family: int, proto: int, **what: Any) -> Packet:
@@ -185,7 +188,10 @@ def test_a_pod_reports_only_on_its_own_connections(lab: Lab, accomplice: str, pr
 @pytest.mark.parametrize("family", [4, 6])
 @pytest.mark.parametrize("opened", ["by the pod", "to the pod"])
 def test_a_router_reports_to_the_ends_of_a_connection_and_nobody_else(lab: Lab, opened: str, family: int) -> None:
-    """A packet was too big for some router on the way, whose address nobody here knows."""
+    """A packet was too big for some router on the way, whose address nobody here knows.
+
+    The kernel's datapath does not tell which connection an error about a reply belongs to (docs/semantics.md).
+    """
     router = 0xCB007163 if family == 4 else 0x20010DB8 << 96 | 0x99
     ends = ("x/b", "external:outside") if opened == "by the pod" else ("external:outside", "x/b")
     block = f"{lab.endpoints['external:outside'].addresses[family]}/{32 if family == 4 else 128}"
@@ -210,12 +216,17 @@ def test_a_router_reports_to_the_ends_of_a_connection_and_nobody_else(lab: Lab, 
                 fence = between(lab, "external:outside", "x/c", family, proto=47, marker=marker)
                 put(lab, "external:outside", [frame, encode(fence)])
                 until(lambda: bool(ears.heard(bare(fence))))
+                wait_for_stragglers()
                 return ears.heard(frame) == [to]
 
-            assert arrives("x/b", sent, 0xF4)
+            known = opened == "by the pod" or not KERNEL
+            assert arrives("x/b", sent, 0xF4) == known
             assert not arrives("x/b", replace(sent, sport=sent.sport + 1), 0xF5), "about nothing"
             assert not arrives("x/a", sent, 0xF6), "to somebody else"
             lab.apply(policies({"x/strict": both}))
             assert not arrives("x/b", sent, 0xF7), "about what was revoked"
+            others = [{"ipBlock": {"cidr": "0.0.0.0/0" if family == 4 else "::/0", "except": [block]}}]
+            lab.apply(policies({"x/strict": {**both, "ingress": [{"from": others}], "egress": [{"to": others}]}}))
+            assert not arrives("x/b", sent, 0xF8), "allowed is everybody else"
     finally:
         lab.reset()

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from controller.openflow.live_copies import MAX_KEPT, Copy, LiveCopies, into_tables, out_of_port
 from controller.openflow.messages import OPENFLOW_HEADER
 from flows.cluster.net import parse_address
+from flows.interpret.frame_encoder import encode
+from flows.interpret.packet import SYN, transport
 from flows.openflow import match_fields as oxm
 from flows.openflow.actions import Action, Load, Output, Resubmit, SetField
 from flows.pipeline import tables
@@ -49,6 +51,18 @@ def test_the_packet_passes_the_tables_with_the_mark() -> None:
     there = actions_of(into_tables(FRAME, 3, (source, target)))
     assert {SetField(oxm.TUN_SRC, source.value), SetField(oxm.TUN_IPV6_DST, target.value)} <= set(there)
     assert actions_of(out_of_port(FRAME, 5, 3)) == (Output(5),)
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_what_fills_a_short_frame_up_may_be_missing_in_a_copy(family: int) -> None:
+    """As on the kernel's datapath."""
+    ends = [parse_address(text) for text in (("10.0.0.1", "10.0.0.2") if family == 4 else ("fd00::1", "fd00::2"))]
+    frame = encode(transport(ends[0], ends[1], oxm.IP_PROTO_TCP, 61_234, 80, SYN))
+    length = 14 + {4: 40, 6: 60}[family]
+    live = LiveCopies()
+    live.expect(1, 1, frame.ljust(length + 6, b"\0"))
+    assert live.packet_in(1, 1, packet_in(MARK, frame=frame[:length]))
+    assert not live.packet_in(1, 1, packet_in(MARK, frame=frame[: length - 1]))
 
 
 def test_what_counts_as_a_copy() -> None:

@@ -1,5 +1,5 @@
-"""Nodes whose switches route: network namespaces joined by an underlay, each with an Open vSwitch of the userspace
-datapath, pods in namespaces of their own, and flows that are rendered and installed without a controller.
+"""Nodes whose switches route: network namespaces joined by an underlay, each with an Open vSwitch, pods in namespaces
+of their own, and flows that are rendered and installed without a controller. `datapath_choice` says on which datapath.
 
 What a node's program and the CNI plugin set up is made here by hand: routes, permanent neighbors, the tunnel port. What
 should pass is the tests' business.
@@ -26,6 +26,7 @@ from flows.openflow.flow import Flow
 from flows.pipeline.gateway import GATEWAY_MAC, SWITCH
 from flows.policy.reference import compile_policy
 from flows.render.reference import render
+from tests.helpers.lab.datapath_choice import datapath
 from tests.helpers.ovs.open_vswitch import Bridge, OpenVSwitch
 from topology.host import links, netns
 
@@ -85,6 +86,12 @@ class Overlay:
         self.nodes: dict[str, OverlayNode] = {}
         self.stack = ExitStack()
         self.known: dict[str, RoutedNode] = {}
+        self.userspace = datapath() == "userspace"
+
+    @property
+    def datapath_type(self) -> str:
+        """What OVSDB calls the datapath."""
+        return "netdev" if self.userspace else "system"
 
     def add_nodes(self) -> None:
         """Both nodes, joined by a cable."""
@@ -105,13 +112,13 @@ class Overlay:
 
     def _add_node(self, number: int, path: Path) -> None:
         with netns.inside(path):
-            links.checksums_in_software(f"ul{number}")
             ovs = self.stack.enter_context(OpenVSwitch())
         ip(path, "link", "set", f"ul{number}", "up")
-        ovs.vsctl("add-br", "br-ul", "--", "set", "Bridge", "br-ul", "datapath_type=netdev", "--", "add-port", "br-ul",
-                  f"ul{number}", "--", "set", "Interface", "br-ul", f"mtu_request={UNDERLAY_MTU}")  # fmt: skip
-        bridge = ovs.add_bridge("br-int", "netdev")
-        ovs.appctl("dpctl/ct-disable-tcp-seq-chk")  # as node/host_conntrack.py does
+        self._add_underlay(path, ovs)
+        self.add_to_underlay(path, ovs, f"ul{number}")
+        bridge = ovs.add_bridge("br-int", self.datapath_type)
+        if self.userspace:
+            ovs.appctl("dpctl/ct-disable-tcp-seq-chk")  # as node/host_conntrack.py does
         ovs.vsctl("set", "Interface", "br-int", f"mtu_request={MTU}")
         if self.mode is NetworkMode.OVERLAY:
             ovs.vsctl("add-port", "br-int", TUNNEL_INTERFACE, "--", "set", "Interface", TUNNEL_INTERFACE,
@@ -120,8 +127,8 @@ class Overlay:
         addresses = {4: f"192.0.2.{number}", 6: f"2001:db8::{number}"}
         node = OverlayNode(f"node-{number}", number, path, ovs, bridge, addresses)
         with netns.inside(path):
-            links.checksums_in_software("br-int")
-            links.checksums_in_software("br-ul")
+            self.software_checksums("br-int")
+            self.software_checksums("br-ul")
             links.sysctl("ipv4.ip_forward", 1)
             links.sysctl("ipv6.conf.all.forwarding", 1)
         for device in ("br-ul", "br-int"):
@@ -136,6 +143,30 @@ class Overlay:
             tuple(map(parse_network, node.cidrs)),
             tuple(map(parse_address, addresses.values())),
         )
+
+    def _add_underlay(self, path: Path, ovs: OpenVSwitch) -> None:
+        """The node's bridge to the other node: the userspace datapath tunnels only through one of its own."""
+        if self.userspace:
+            ovs.vsctl("add-br", "br-ul", "--", "set", "Bridge", "br-ul", "datapath_type=netdev")
+            ovs.vsctl("set", "Interface", "br-ul", f"mtu_request={UNDERLAY_MTU}")
+            return
+        with netns.inside(path):
+            links.make_bridge("br-ul", UNDERLAY_MTU)
+
+    def add_to_underlay(self, path: Path, ovs: OpenVSwitch, interface: str) -> None:
+        """Make an interface of the node's namespace a port of its bridge to the other node."""
+        if self.userspace:
+            with netns.inside(path):
+                links.checksums_in_software(interface)
+            ovs.vsctl("add-port", "br-ul", interface)
+            return
+        with netns.inside(path):
+            links.add_to_bridge(interface, "br-ul")
+
+    def software_checksums(self, interface: str) -> None:
+        """Only the userspace datapath needs complete checksums, as `node/` has it, too."""
+        if self.userspace:
+            links.checksums_in_software(interface)
 
     def _route(self, node: OverlayNode) -> None:
         other = 3 - node.number
@@ -153,7 +184,8 @@ class Overlay:
                 ip(node.netns, f"-{family}", "route", "add", theirs, "via", there)
 
     def add_pod(self, node: str, name: str, neighbors: bool = True) -> OverlayPod:
-        """A pod, as the CNI plugin sets it up. Without `neighbors` it must ask for its gateway."""
+        """A pod, as the CNI plugin sets it up. Without `neighbors` it must ask for its gateway, where the switch
+        answers: on the kernel's datapath it answers ARP alone."""
         where = self.nodes[node]
         count = len(where.pods)
         path = self._namespace(name.replace("/", "-"))
@@ -164,16 +196,16 @@ class Overlay:
         )
         with netns.inside(where.netns):
             links.make_veth(outer, "eth0", path, MTU, pod.mac)
-            links.checksums_in_software(outer)
+            self.software_checksums(outer)
         ip(where.netns, "link", "set", outer, "up")
         with netns.inside(path):
-            links.checksums_in_software("eth0")
+            self.software_checksums("eth0")
         ip(path, "link", "set", "eth0", "up")
         for family, gateway in ((4, f"10.244.{where.number}.1"), (6, f"fd00:244:{where.number}::1")):
             ip(path, "address", "add", f"{addresses[family]}/{32 if family == 4 else 128}", "dev", "eth0", "nodad")
             ip(path, f"-{family}", "route", "add", gateway, "dev", "eth0", "scope", "link")
             ip(path, f"-{family}", "route", "add", "default", "via", gateway, "dev", "eth0")
-            if neighbors:
+            if neighbors or (family == 6 and not self.userspace):
                 ip(path, "neigh", "replace", gateway, "lladdr", _GATEWAY, "dev", "eth0", "nud", "permanent")
         where.ovs.vsctl("add-port", "br-int", outer, "--", "set", "Interface", outer, f"ofport_request={pod.ofport}")
         where.pods[pod.key] = pod
@@ -189,8 +221,8 @@ class Overlay:
             ids = MappingProxyType({"iface-id": str(pod.key), "attached-mac": pod.mac})
             interfaces.append(InterfaceState(str(pod.key), f"p{pod.ofport}", pod.ofport, pod.mac, ids))
         routing = Routing(self.mode, node.name, tuple(sorted(self.known.values())), self.service_cidrs)
-        return BridgeState("db", "br-int", 1, node.name, datapath_type="netdev", interfaces=tuple(interfaces),
-                           routing=routing)  # fmt: skip
+        return BridgeState("db", "br-int", 1, node.name, datapath_type=self.datapath_type,
+                           interfaces=tuple(interfaces), routing=routing)  # fmt: skip
 
     @property
     def cluster(self) -> Cluster:

@@ -17,6 +17,7 @@ from typing import Self
 
 from flows.interpret.frame_encoder import encode
 from flows.interpret.packet import ARP_REQUEST, arp
+from tests.helpers.lab.datapath_choice import KERNEL
 from tests.helpers.lab.truth_lab import PLACEMENT
 from topology.host.netns import in_thread, inside
 from topology.lab.lab import Lab
@@ -26,6 +27,7 @@ from topology.probe.background import Background
 
 _ALL_PROTOCOLS = 0x0003
 _PATIENCE = 2.0
+_STRAGGLERS_SECONDS = 0.5
 _FENCES = 20
 
 
@@ -64,6 +66,12 @@ def send_from(netns: Path, interface: str, frames: Iterable[bytes]) -> None:
     with _open(netns, interface, 0) as sock:
         for frame in frames:
             sock.send(frame)
+
+
+def wait_for_stragglers() -> None:
+    """On the kernel's datapath wait for frames that others overtake."""
+    if KERNEL:
+        time.sleep(_STRAGGLERS_SECONDS)
 
 
 class Listener(Background):
@@ -134,7 +142,8 @@ class FrameListener(Listener):
         """Return when whatever `sender`, a pod, sent before has come to its end, wherever that is.
 
         A switch keeps the order of a port's frames: an honest request for everybody that comes last arrives last.
-        After many frames at once it may find no room, and is sent again.
+        After many frames at once it may find no room, and is sent again. The kernel's datapath does not keep the order:
+        what its cache does not know passes ovs-vswitchd, and what comes later overtakes it.
         """
         wanted = set(self._names) - {sender}
         own = mac(self._lab, sender), number(self._lab.endpoints[sender].addresses[4])
@@ -145,6 +154,7 @@ class FrameListener(Listener):
             deadline = time.monotonic() + _PATIENCE
             while time.monotonic() < deadline:
                 if wanted <= set(self.heard(frame)):
+                    wait_for_stragglers()
                     return
                 time.sleep(0.01)
         raise AssertionError(f"a request of {sender} for everybody reached only {self.heard(frame)}")

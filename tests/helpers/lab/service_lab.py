@@ -153,7 +153,7 @@ class ServiceLab(Overlay):
                    *(["onlink"] if version == 4 else []), "src", node.addresses[version])  # fmt: skip
         pods = ("10.244.0.0/16", "fd00:244::/32")
         facts = BridgeFacts(
-            "", "br-int", "netdev", "overlay", "geneve", tuple(map(parse_cidr, node.cidrs)),
+            "", "br-int", self.datapath_type, "overlay", "geneve", tuple(map(parse_cidr, node.cidrs)),
             tuple(map(parse_cidr, pods)), tuple(map(parse_cidr, SERVICES)),
             tuple(map(parse_address, node.addresses.values())), MTU, (30000, 32767), "",
         )  # fmt: skip
@@ -178,11 +178,10 @@ class ServiceLab(Overlay):
             links.quiet_namespace()
         with netns.inside(first.netns):
             links.make_veth("cl1", "eth0", self.client, 1500)
-            links.checksums_in_software("cl1")
         ip(first.netns, "link", "set", "cl1", "up")
-        first.ovs.vsctl("add-port", "br-ul", "cl1")
+        self.add_to_underlay(first.netns, first.ovs, "cl1")
         with netns.inside(self.client):
-            links.checksums_in_software("eth0")
+            self.software_checksums("eth0")
         ip(self.client, "link", "set", "eth0", "up")
         for version, address in CLIENT.items():
             ip(self.client, "address", "add", f"{address}/{24 if version == 4 else 64}", "dev", "eth0", "nodad")

@@ -11,11 +11,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import pytest
-
+from tests.helpers.lab.datapath_choice import datapath
 from tests.helpers.truth.layout import NAMESPACES, OUTSIDE, PODS, PORTS, PROTOCOLS, TruthLayout
-from topology.errors import MissingError
-from topology.host.machine import require_lab_support
 from topology.lab.lab import Lab
 from topology.lab.objects import LabCluster
 from topology.spec.load import check_topology
@@ -54,15 +51,12 @@ def world_lab(
     `hub` is what the controller runs on, its default if empty, `environment` has more of its settings.
     Without `cluster` the objects are a folder of manifests.
     """
-    try:
-        require_lab_support("userspace")
-    except MissingError as error:
-        pytest.skip(str(error))
+    chosen = datapath()
     with TemporaryDirectory(prefix="hgp-", dir="/tmp") as folder:
         lab = Lab(check_topology(topology_data(pods), "test", "w"), Path(folder), cluster=cluster)
         lab.environment = {**({"HEADGATE_HUB": hub} if hub else {}), **(environment or {})}
         try:
-            lab.up("userspace")
+            lab.up(chosen)
             yield lab
         finally:
             lab.down()
