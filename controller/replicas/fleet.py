@@ -6,7 +6,9 @@ only; the answer names its replica, so that another process at the same address 
 
 from __future__ import annotations
 
+import contextlib
 import http.client
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -156,6 +158,7 @@ class Fleet:
         """
         found: dict[str, T | str] = {}
         threads: dict[str, threading.Thread] = {}
+        calls: dict[str, _Call] = {}
         for one in self._member.members():
             name = one.lease.member.name
             if not one.in_view or one.lease.member == self._member.me:
@@ -163,39 +166,60 @@ class Fleet:
             if not one.lease.http:
                 found[name] = "it has no HTTP address"
                 continue
-            arguments = (found, name, one.lease.http, path, read, seconds)
-            threads[name] = threading.Thread(target=_ask_one, args=arguments, daemon=True)
+            call = calls[name] = _Call(one.lease.http, seconds)
+            threads[name] = threading.Thread(target=_ask_one, args=(found, name, call, path, read), daemon=True)
             threads[name].start()
         deadline = time.monotonic() + seconds + 1.0
         while time.monotonic() < deadline and (threads.keys() - found.keys()) & self._others():
             time.sleep(ASK_POLL_SECONDS)
+        for name in threads.keys() - found.keys():
+            calls[name].end()
         return {name: found.get(name, "no answer in time") for name in (threads.keys() | found.keys()) & self._others()}
 
     def _others(self) -> set[str]:
         return {one.name for one in self.replicas() if one.member and one.name != self._member.me.name}
 
 
-def _ask_one(
-    found: dict[str, T | str], name: str, address: str, path: str, read: Callable[[bytes], T], seconds: float
-) -> None:
+class _Call:
+    """A request to another replica. `end` ends it, so that one that answers byte by byte keeps no thread for ever."""
+
+    def __init__(self, address: str, seconds: float) -> None:
+        self.address = address
+        host, port = parse_host_port(address, "192.0.2.1:8080")
+        self._connection = http.client.HTTPConnection(host, port, timeout=seconds)
+        self._sock: socket.socket | None = None  # the connection forgets it where the answer has no length
+        self._ended = False
+
+    def end(self) -> None:
+        """Nobody waits for the answer any more. From any thread."""
+        self._ended = True
+        if self._sock is not None:
+            with contextlib.suppress(OSError):
+                self._sock.shutdown(socket.SHUT_RDWR)
+
+    def get(self, path: str) -> bytes:
+        """The body of a page. Raises OSError or HTTPException."""
+        connection = self._connection
+        try:
+            connection.connect()
+            self._sock = connection.sock
+            if self._ended:
+                raise TimeoutError
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            body = answer.read(MAX_ANSWER_BYTES)
+            if answer.status != http.client.OK:
+                raise http.client.HTTPException(f"HTTP {answer.status}")
+            return body
+        finally:
+            connection.close()
+
+
+def _ask_one(found: dict[str, T | str], name: str, call: _Call, path: str, read: Callable[[bytes], T]) -> None:
     try:
-        body = _get(address, path, seconds)
+        body = call.get(path)
         found[name] = offload(read, body)
     except (OSError, http.client.HTTPException) as error:
-        found[name] = f"{address}: {getattr(error, 'strerror', None) or error or type(error).__name__}"
+        found[name] = f"{call.address}: {getattr(error, 'strerror', None) or error or type(error).__name__}"
     except ValidationError:
-        found[name] = f"{address}: it does not answer as this version of Headgate does"
-
-
-def _get(address: str, path: str, seconds: float) -> bytes:
-    host, port = parse_host_port(address, "192.0.2.1:8080")
-    connection = http.client.HTTPConnection(host, port, timeout=seconds)
-    try:
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        body = answer.read(MAX_ANSWER_BYTES)
-        if answer.status != http.client.OK:
-            raise http.client.HTTPException(f"HTTP {answer.status}")
-        return body
-    finally:
-        connection.close()
+        found[name] = f"{call.address}: it does not answer as this version of Headgate does"
