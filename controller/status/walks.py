@@ -182,7 +182,9 @@ def _reason(journey: Journey, hits: Sequence[Hit]) -> str:
 
 
 def _denied_by(hits: Sequence[Hit]) -> str:
-    """What the flows before `deny` are for; "" where none led there."""
+    """What the flows before `deny` are for, or that a foreign flow took the packet; "" for anything else."""
+    if hits[-1].kind == "foreign":
+        return f"a foreign flow, {hits[-1].match or 'any'}"
     denied = next((n for n, one in enumerate(hits) if one.table == DENY.number), 0)
     led = hits[denied - 1] if denied else None
     if led is None or not led.kind.startswith("deny_"):

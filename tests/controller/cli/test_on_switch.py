@@ -200,7 +200,7 @@ def test_a_foreign_flow_in_the_way_is_a_disagreement(run: Run, capsys: pytest.Ca
         code, text = explained(run, capsys, "shop/web", "shop/db", "-p", "80")
         assert code == 4
         assert text.startswith("The switches DISAGREE with policy: policy allows 10.0.0.1 to 10.0.0.2")
-        assert "foreign: in_port=1 -> drop" in text
+        assert "foreign: in_port=1 -> drop" in text and "drops it on one: a foreign flow, in_port=1" in text
         code, text = explained(run, capsys, "shop/web", "shop/db", "-p", "80", "--policy-only")
         assert code == 0 and "DISAGREE" not in text
         code, found = verified(run, capsys)

@@ -73,8 +73,8 @@ function walk(one) {
   for (const hit of switches.hits) {
     if (hit.node !== last) { chips.push(h('li', {class: 'where'}, h('b', {}, hit.node || hit.bridge))); last = hit.node; }
     const rules = hit.rules, near = nearly(one, hit);
-    chips.push(h('li', {class: `hit ${hit.kind ? '' : 'miss'}${rules.length ? ' rule' : ''}`}, h('details', {},
-      h('summary', {}, h('b', {}, hit.table_name), h('small', {}, hit.kind ? `${count(hit.packets)} packets` : 'no match'),
+    chips.push(h('li', {class: `hit ${hit.kind ? '' : 'miss'}${rules.length ? ' rule' : ''}${hit.kind === 'foreign' ? ' foreign' : ''}`}, h('details', {},
+      h('summary', {}, h('b', {}, hit.table_name), h('small', {}, hit.kind === 'foreign' ? 'foreign flow' : hit.kind ? `${count(hit.packets)} packets` : 'no match'),
         rules.slice(0, 2).map(text => h('small', {class: 'good'}, `✓ ${text}`)), near.slice(0, 2).map(step => h('small', {class: 'bad'}, `✗ nearly ${step.policy} ${step.rule}`))),
       h('div', {class: 'flow'}, hit.kind ? [h('p', {}, h('code', {}, `priority ${hit.priority} ${hit.match || 'any'}`)), h('p', {}, '→ ', h('code', {}, hit.actions || 'drop'))] : 'Nothing matched here.',
         rules.map(text => h('p', {}, 'rule ', policyOf(text))),
@@ -125,20 +125,45 @@ async function manifests(connection, signal) {
   return shown.length ? h('div', {class: 'columns'}, shown) : h('p', {class: 'empty'}, 'No policy has a part in it.');
 }
 
-function connectionBlock(one, signal) {
+/** Neighbours that differ by their addresses alone are shown together, as in the terminal. */
+function alike(connections) {
+  const groups = [];
+  let last;
+  for (const one of connections) {
+    const text = one.source === one.source_address || one.destination === one.destination_address ? one : {...one,
+      source_address: '', destination_address: '', protocol: one.protocol.replace('ICMPv6', 'ICMP'), switches: null, live: null};
+    const key = JSON.stringify(text);
+    if (key === last) groups.at(-1).push(one);
+    else groups.push([one]);
+    last = key;
+  }
+  return groups;
+}
+
+const ways = one => `${one.source_address} → ${one.destination_address}`;
+const disagrees = one => one.switches && !one.switches.agrees;
+
+/** What the switches do with all of a group, if it is the same. */
+function onSwitches(group) {
+  const delivered = new Set(group.map(one => one.switches?.agrees && one.switches.delivered));
+  if (delivered.size > 1 || !group[0].switches?.agrees) return '';
+  return `, and ${group[0].switches.delivered ? 'delivered' : 'dropped'} by the switches`;
+}
+
+function connectionBlock(group, signal) {
+  const [one] = group;
   const lines = h('div', {}, h('p', {class: 'empty'}, 'Reading the policies…'));
   manifests(one, signal).then(made => lines.replaceChildren(made)).catch(() => {});
   return h('article', {class: 'connection'},
     h('h2', {}, end(one.source), ' → ', end(one.destination), ` ${one.port === null ? '' : `${one.port}/`}${one.protocol}`),
-    h('p', {class: 'dim'}, `${one.source_address} → ${one.destination_address}`),
-    one.switches && !one.switches.agrees && h('p', {class: 'banner big bad', role: 'alert'}, 'The switches do not do what policy says.'),
-    h('p', {class: `banner big ${one.allowed ? 'good' : 'bad'}`}, `${one.allowed ? 'Allowed' : 'Denied'} by policy${one.switches?.agrees ? `, and ${one.switches.delivered ? 'delivered' : 'dropped'} by the switches` : ''}`),
+    h('p', {class: 'dim'}, group.map(ways).join(', ')),
+    h('p', {class: `banner big ${one.allowed ? 'good' : 'bad'}`}, `${one.allowed ? 'Allowed' : 'Denied'} by policy${onSwitches(group)}`),
     h('div', {class: 'columns'}, endBlock(one.egress), endBlock(one.ingress)),
     one.promoted && section('Once staged policies are promoted', h('p', {class: `banner ${one.promoted.allowed ? 'good' : 'bad'}`}, one.promoted.allowed ? 'Allowed' : 'Denied'),
       h('div', {class: 'columns'}, ['egress', 'ingress'].filter(end => differs(one.promoted[end], one[end])).map(end => endBlock(one.promoted[end]))),
       !['egress', 'ingress'].some(end => differs(one.promoted[end], one[end])) && h('p', {class: 'note'}, 'For the same reasons as now.')),
     section('The lines that decide', lines),
-    section('The packet on the switches, as their flows are now', walk(one)));
+    group.map(same => section(`The packet on the switches, as their flows are now${group.length > 1 ? `: ${ways(same)}` : ''}`, walk(same))));
 }
 
 export async function explainView({from = '', to = '', port = '', ip = ''}, {signal}) {
@@ -160,7 +185,9 @@ export async function explainView({from = '', to = '', port = '', ip = ''}, {sig
   function request() {
     put(result, h('p', {class: 'empty'}, 'Asking policy and switches…'));
     ask('explain', {source: from, destination: to, port, version: ip}, signal).then(found => {
-      put(result, found.notes.map(text => h('p', {class: 'note'}, text)), found.connections.map(one => connectionBlock(one, signal)));
+      const wrong = found.connections.filter(disagrees);
+      put(result, wrong.length > 0 && h('p', {class: 'banner big bad', role: 'alert'}, `The switches do not do what policy says: ${wrong.map(ways).join(', ')}`),
+        found.notes.map(text => h('p', {class: 'note'}, text)), alike(found.connections).map(group => connectionBlock(group, signal)));
       // A row of the matrix stands for one of its pods, which the command can name.
       const [first] = found.connections;
       if (found.notes.some(text => text.includes(' stands for ')) && first) drawHead(command(first.source.replace(/^(pod|node) /, ''), first.destination.replace(/^(pod|node) /, '')));

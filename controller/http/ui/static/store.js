@@ -93,7 +93,7 @@ export function findings() {
     if (!one.openflow_connected) found.push(['bad', `${where}: no OpenFlow connection${one.error ? `: ${one.error}` : ''}`, to]);
     else if (one.error) found.push(['bad', `${where}: ${one.error}`, to]);
     else if (!one.in_sync) found.push(['warn', `${where}: its flows are not realized yet`, to]);
-    if (one.foreign_flows) found.push(['warn', `${where}: ${one.foreign_flows} foreign flows`, to]);
+    if (one.foreign_flows) found.push(['warn', `${where}: ${one.foreign_flows} foreign ${one.foreign_flows === 1 ? 'flow' : 'flows'}`, to]);
   }
   for (const one of store.policies.values()) {
     if (!one.realized) found.push(['bad', `policy ${one.key}: ${one.reason || 'not realized'}`, `#/policy?key=${encodeURIComponent(one.key)}`]);

@@ -252,6 +252,35 @@ def test_names_of_a_matrix_fit_and_a_short_list_is_short(site: Site) -> None:
     assert tall[0] <= tall[1] * 30 + 4
 
 
+def test_families_with_equal_reasons_are_one_answer_and_a_disagreement_is_first(site: Site) -> None:
+    """The answer of the switches is made up here: the world of these tests has one family and obedient switches."""
+    site.go("#/explain")
+    end = {"direction": "egress", "end": "pod x/a", "allowed": True, "reason": "", "decided_by": "", "isolated_by": [],
+           "steps": [], "more_steps": 0}  # fmt: skip
+    walk = {"delivered": True, "agrees": True, "hits": [], "arrived": ["pod x/b"], "reason": "", "note": ""}
+    four = {"source": "pod x/a", "source_address": "10.0.0.1", "destination": "pod x/b",
+            "destination_address": "10.0.0.2", "protocol": "TCP", "port": 80, "allowed": True,
+            "egress": end, "ingress": {**end, "direction": "ingress"},
+            "switches": walk, "live": None, "promoted": None}  # fmt: skip
+    six = {**four, "source_address": "fd00::1", "destination_address": "fd00::2",
+           "switches": {**walk, "delivered": False, "agrees": False, "reason": "a foreign flow"}}  # fmt: skip
+    answer = json.dumps({"version": 1, "allowed": True, "connections": [four, six], "notes": []})
+    site.browser.run(
+        "window.realFetch = window.fetch; window.fetch = (url, more) => String(url).includes('/explain?')"
+        f" ? Promise.resolve(new Response({json.dumps(answer)}, {{headers: {{'Content-Type': 'application/json'}}}}))"
+        " : window.realFetch(url, more)"
+    )
+    try:
+        site.go("#/explain?from=x%2Fa&to=x%2Fb&port=80")
+        site.browser.wait("document.querySelectorAll('.walk').length === 2")
+        assert site.browser.run("document.querySelectorAll('article.connection').length") == 1
+        text = site.text()
+        wrong = text.index("do not do what policy says: fd00::1 → fd00::2")
+        assert wrong < text.index("Allowed by policy") < text.index("as their flows are now: 10.0.0.1 → 10.0.0.2")
+    finally:
+        site.browser.run("window.fetch = window.realFetch")
+
+
 def test_rates_are_live_on_a_node(site: Site) -> None:
     site.go("#/node?name=node-1")
     site.browser.wait("[...document.querySelectorAll('.stage .rate')].some(one => /[1-9].*[/]s/.test(one.textContent))")
