@@ -174,8 +174,6 @@ class BridgePlan:
 
         With each is the body before, None where there was no flow.
         """
-        if self.rules.names_changed:
-            self.answers.hold(self.rules.named_ports(), self.dns_servers)
         try:
             changed = self.rules.take()
             self.error = TOO_MANY_OF_TIERS if self.rules.tiers_left_out else ""
@@ -186,6 +184,8 @@ class BridgePlan:
                 "as are those of pods that a ClusterNetworkPolicy selects: "
                 f"{error}"
             )
+        if self.rules.names_changed:  # after `take`, which chooses the rules that have room
+            self.answers.hold(self.rules.named_ports(), self.dns_servers)
         self._tiers.show(bool(self.error))
         self._staged.show(None if self.error or self.rules.staged_left_out else True)
         if self.answers.changed:

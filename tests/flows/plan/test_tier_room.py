@@ -18,18 +18,33 @@ from controller.reconcile.events import ClusterChanged
 from controller.status.missing import left_out_problems
 from controller.status.policy_conditions import policy_conditions
 from controller.status.reference import policy_views
+from flows.bridge.network import NetworkOptions
 from flows.bridge.state import BridgeState, InterfaceState
-from flows.cluster.model import Cluster, ClusterPolicy, Direction, Key, Pod, Subject, Tier
+from flows.cluster.model import (
+    Action,
+    Cluster,
+    ClusterPolicy,
+    ClusterRule,
+    Direction,
+    DomainPeer,
+    Key,
+    Pod,
+    Subject,
+    Tier,
+)
 from flows.cluster.net import parse_address
 from flows.interpret.conntrack import Datapath
+from flows.pipeline import tables
+from flows.pipeline.pod_limits import Limit
 from flows.plan.bridge_plan import BridgePlan
 from flows.plan.world import World
 from flows.policy import flow_limits
 from flows.policy.explanation import EndVerdict, Isolation
 from flows.policy.tracked_sets import TrackedRule
 from flows.policy.verdict import verdict
+from flows.render.answers import DnsServer
 from flows.wire.codec import decode_flow
-from flows.wire.values import wire_flow
+from flows.wire.values import KEY_PREFIX, wire_flow
 from tests.flows.render.test_flows_equal_verdict import UNSHRUNK, InterpretedSwitch
 from tests.helpers.cluster.generated_clusters import NODES as NODES_OF_A_LINK
 from tests.helpers.cluster.generated_clusters import probes
@@ -229,3 +244,20 @@ def test_what_is_closed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not any("denied" in told[key] for key in ("a", "c"))
     assert list(left_out_problems(driver.core)) == [second.key]
     assert "denied all" in policy_conditions(driver.core)[second.key].pending
+
+
+def test_answers_are_held_for_names_that_have_room_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flow_limits, "MAX_TIER_FLOWS", 50)
+    (large,) = policies({"a": 43}, [1])
+    names = cluster_policy("names", priority=2, egress=[ClusterRule(Action.ACCEPT, (DomainPeer("*.example.com"),))])
+    world = World(NetworkOptions(dns_servers=(DnsServer(parse_address("10.0.9.53")),)))
+    ports = tuple(port(key.name, n, str(key)) for n, key in enumerate(PODS, 1))
+    world.set_bridge(BridgeState("db", "one", 1, "one", interfaces=ports, metered=(Limit.DNS,)))
+    small = policies({"a": 40}, [1])[0]
+    for one, held in ((small, True), (large, False), (small, True)):
+        world.set_cluster(with_cluster_policies(Cluster(pods=PODS), one, names))
+        world.update_plans()
+        plan = world.plan_of(ONE)
+        assert plan is not None and set(world.closed_policies()) == (set() if held else {names.key})
+        assert bool(plan.answers.ports) is held
+        assert any(KEY_PREFIX.unpack_from(key)[0] == tables.ANSWERS.number for key in plan.flows) is held
