@@ -20,5 +20,7 @@ def contained_problems(world: World, errors: ContainedErrors) -> Iterator[Proble
         yield Problem("the controller", object_of(served.service.key), f"port {served.port.number}", reason)
     for name, failure in world.failures.items():
         yield Problem(f"bridge {name[1]} at {name[0]}", "", "", failure.reason)
+    for (ovsdb, bridge), reason in world.displaced.reasons():
+        yield Problem(f"bridge {bridge} at {ovsdb}", "", "", f"it is left out, its switch is left as it is: {reason}")
     for subject, reason in errors.reasons.items():
         yield Problem("the controller", subject, "", f"handling it failed: {reason}")

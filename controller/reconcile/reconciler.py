@@ -270,7 +270,7 @@ class Reconciler:
         elif isinstance(event, Tick):
             self._active.update(self.switches)
             self._marker.on_tick(now)
-            self._stale |= self._delivery.is_due
+            self._stale |= self._delivery.is_due | self.world.retry_displaced(now)
             self._forget_ovsdbs(now)
         else:
             self._active.add(event.dpid)

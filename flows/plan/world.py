@@ -57,8 +57,11 @@ class World(WorldState):
         self._reset()
         objects = self._objects
         objects.must_reload = True  # until all of this is done
-        for name, bridge in self.bridges.items():
-            self._update_indexes(name, None, bridge)
+        for name, bridge in list(self.bridges.items()):
+            try:
+                self._update_indexes(name, None, bridge)
+            except Exception as error:  # noqa: BLE001 - it concerns this bridge and no other
+                self._displace(name, error)
         if self.cluster is not None:
             objects.load()
             objects.must_reload = True
@@ -150,14 +153,28 @@ class World(WorldState):
 
     def _match_nodes(self, names: Iterable[BridgeName]) -> None:
         """Match these bridges to nodes again: nodes came or went."""
+        self.network.routed_nodes()  # what raises here concerns no bridge
         for name in names:
-            old = self.bridges[name]
-            bridge = self._with_routing(self._with_node(old))
-            if bridge.node != old.node:
-                self.bridges[name] = bridge
-                self.nodes.update_bridge(name, old, bridge)
-                self.owners.claim(bridge, 0.0)  # the same datapath id: the time of its claim stays
-                self._stale.add(name)
+            try:
+                self._match_node(name)
+            except Exception as error:  # noqa: BLE001 - it concerns this bridge and no other
+                self._displace(name, error)
+
+    def _match_node(self, name: BridgeName) -> None:
+        old = self.bridges[name]
+        bridge = self._with_routing(self._with_node(old))
+        if bridge.node != old.node:
+            self.bridges[name] = bridge
+            self.nodes.update_bridge(name, old, bridge)
+            self.owners.claim(bridge, 0.0)  # the same datapath id: the time of its claim stays
+            self._stale.add(name)
+
+    def _displace(self, name: BridgeName, error: Exception) -> None:
+        """A bridge has no place in the cluster. All is to be loaded again, for what is kept of it may be half of it."""
+        self.displaced.add(name, self.bridges.pop(name), error)
+        self._plans.replanned.add(name)
+        self.owners.unclaim(name)
+        self._objects.must_reload = True
 
     def _with_node(self, bridge: BridgeState) -> BridgeState:
         node = self.nodes.node_for(bridge.claimed_node)
@@ -180,8 +197,13 @@ class World(WorldState):
         self._prove_addresses()
         if self.network.changed:
             self._objects.set_node_addresses(self.network.node_addresses())
+            self.network.routed_nodes()  # as above
         for name, old in list(self.bridges.items()) if self.network.changed else ():
-            bridge = self._with_routing(old)
+            try:
+                bridge = self._with_routing(old)
+            except Exception as error:  # noqa: BLE001 - it concerns this bridge and no other
+                self._displace(name, error)
+                continue
             if bridge is not old:
                 self.bridges[name] = bridge
                 self._stale.add(name)
@@ -203,6 +225,7 @@ class World(WorldState):
         if old == bridge:
             return False
         self.bridges[name] = bridge
+        self.displaced.discard(name)
         if old is not None and old.datapath_type != bridge.datapath_type:
             self._plans.drop_plan(name)
         self._update_indexes(name, old, bridge)
@@ -211,6 +234,17 @@ class World(WorldState):
         self.owners.claim(bridge, now)
         return True
 
+    def retry_displaced(self, now: float) -> bool:
+        """Take bridges again that were left out, those that are due. Returns whether there was any."""
+        found = self.displaced.take_due(now)
+        for bridge in found:
+            try:
+                self.set_bridge(bridge, now)
+            except Exception as error:  # noqa: BLE001 - it concerns this bridge and no other
+                self.displaced.add((bridge.ovsdb, bridge.name), bridge, error)
+                self._objects.must_reload = True
+        return bool(found)
+
     def replan(self, names: Iterable[BridgeName]) -> None:
         """`is_planned` has another answer for these bridges."""
         self._stale |= self.bridges.keys() & set(names)
@@ -218,6 +252,7 @@ class World(WorldState):
     def remove_bridge(self, name: BridgeName) -> None:
         """A bridge is gone, and with it the addresses that only its ports gave to pods."""
         old = self.bridges.pop(name, None)
+        self.displaced.discard(name)
         self._plans.replanned.add(name)
         self.owners.unclaim(name)
         self._update_indexes(name, old, None)
@@ -312,6 +347,8 @@ class World(WorldState):
                 self.start_over()
             if self._routes:
                 self._route_bridges()
+            if self._objects.must_reload:  # without a bridge that has no place
+                continue
             if self._dns_stale and self.cluster is not None:
                 self._dns_stale = False
                 self._answering |= self._plans.set_dns_servers(dns_servers(self.cluster, self.network_options))

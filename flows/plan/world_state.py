@@ -27,6 +27,7 @@ from flows.plan.bridge_plan import BridgePlan
 from flows.plan.bridge_plans import BridgePlans
 from flows.plan.cluster_network import ClusterNetwork
 from flows.plan.connection_scope import ConnectionScope, connection_scope
+from flows.plan.displaced_bridges import DisplacedBridges
 from flows.plan.dns_servers import dns_servers
 from flows.plan.effective_cluster import EffectiveParts
 from flows.plan.encoder import FlowEncoder
@@ -63,6 +64,7 @@ class WorldState:
         self._routes = network.mode is not NetworkMode.FLAT
         self.bridges: dict[BridgeName, BridgeState] = {}
         self.owners = Owners(lambda name: self.cluster is not None and name in self.cluster.nodes)
+        self.displaced = DisplacedBridges()
         self.metered: dict[int, tuple[Limit, ...]] = {}  # by datapath id: the limits for which the switch has meters
         self.answered: dict[int, tuple[Net, ...]] = {}  # by datapath id: addresses that the node answered for
         self.learned = LearnedNames()
