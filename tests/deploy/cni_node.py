@@ -15,8 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.machine import NODE, UNDO, Machine
-from topology.errors import MissingError
-from topology.host.machine import require_lab_support
+from tests.helpers.lab.datapath_choice import DATAPATH_TYPE, datapath
 
 PLUGINS = [Path("/usr/lib/cni"), Path("/opt/cni/bin")]
 FACTS = {
@@ -55,7 +54,7 @@ class CniNode:
                 (self.bin / name).symlink_to(next(folder / name for folder in PLUGINS if (folder / name).exists()))
 
     def setup(self, *options: str, code: int = 0) -> str:
-        arguments = ("--datapath", "netdev", "--controller", "198.51.100.1", "--name", "n1", "--cni", *options)
+        arguments = ("--datapath", DATAPATH_TYPE, "--controller", "198.51.100.1", "--name", "n1", "--cni", *options)
         done = self.machine.script(NODE, *arguments, **self.env)
         assert done.returncode == code, done.stderr
         return done.stderr
@@ -103,10 +102,7 @@ class CniNode:
 @contextmanager
 def made_cni_node() -> Iterator[CniNode]:
     """Up inside the context; skips the test where the machine cannot have it."""
-    try:
-        require_lab_support("userspace")
-    except MissingError as error:
-        pytest.skip(str(error))
+    datapath()
     if not any((folder / "host-local").exists() for folder in PLUGINS):
         pytest.skip("the standard CNI plugins are not installed")
     machine = Machine(Path(tempfile.mkdtemp(prefix="hgn-", dir="/tmp")))
@@ -124,5 +120,7 @@ def made_cni_node() -> Iterator[CniNode]:
 
 def with_controller(node: CniNode) -> None:
     """The bridge stands already, and a controller has written into it."""
-    node.machine.vsctl("add-br", "br-int", "--", "set", "Bridge", "br-int", "datapath_type=netdev", "fail_mode=secure")
+    node.machine.vsctl(
+        "add-br", "br-int", "--", "set", "Bridge", "br-int", f"datapath_type={DATAPATH_TYPE}", "fail_mode=secure"
+    )
     node.write_facts()

@@ -28,6 +28,7 @@ def datapath() -> Datapath:
 
 
 KERNEL = os.environ.get("HEADGATE_TEST_DATAPATH") == "kernel"
+DATAPATH_TYPE = "system" if KERNEL else "netdev"  # as OVSDB calls it
 # For what only one of the two has, or what only one of the two does.
 userspace_only = pytest.mark.skipif(KERNEL, reason="only on the userspace datapath")
 kernel_only = pytest.mark.skipif(not KERNEL, reason="only on the kernel's datapath")

@@ -1,4 +1,4 @@
-"""A node to call the CNI plugin on: a network namespace with a real Open vSwitch on the userspace datapath, containers
+"""A node to call the CNI plugin on: a network namespace with a real Open vSwitch, containers
 as further namespaces, and the plugin as the one file that a node has.
 
 The controller is replaced by a thread that does what the plugin waits for: it marks ports as installed.
@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from node.bundle import pack, read_sources
 from node.ovsdb import Ovsdb, OvsdbError, as_map, make_map
+from tests.helpers.lab.datapath_choice import DATAPATH_TYPE
 from tests.helpers.ovs.node import Node
 from topology.host import netns
 
@@ -88,7 +89,7 @@ class CniNode:
     def add_bridge(self) -> None:
         """Make the bridge, with what the controller writes."""
         settings = [f'external_ids:{key}="{value}"' for key, value in FACTS.items()]
-        self.ovs.vsctl("add-br", "br-int", "--", "set", "Bridge", "br-int", "datapath_type=netdev",
+        self.ovs.vsctl("add-br", "br-int", "--", "set", "Bridge", "br-int", f"datapath_type={DATAPATH_TYPE}",
                        "fail_mode=secure", *settings)  # fmt: skip
 
     def container(self, name: str) -> Path:
