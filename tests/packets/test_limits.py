@@ -22,6 +22,7 @@ from flows.interpret.frame_encoder import encode
 from flows.interpret.packet import ETHER, Packet, split
 from flows.openflow import match_fields as oxm
 from flows.pipeline.pod_limits import MAX_SCTP_OF_POD, Limit, Rates
+from tests.helpers.lab.datapath_choice import KERNEL, userspace_only
 from tests.helpers.lab.policies import policies
 from tests.helpers.lab.raw_frames import FrameListener, mac, number, put
 from tests.helpers.lab.truth_lab import world_lab
@@ -35,7 +36,7 @@ pytestmark = pytest.mark.lab
 FLOODER, VICTIM, OTHER, FAR = "x/a", "x/c", "y/c", "x/b"  # all but the last stand on one node
 ACCOMPLICE = "z/a"
 TABLE = 4_000  # connections that the switch remembers, so that a flood of a second would fill it
-DATAPATH = "netdev@ovs-netdev"
+DATAPATH = "system@ovs-system" if KERNEL else "netdev@ovs-netdev"
 FRAGMENTS = Rates().band(Limit.FRAGMENTS)
 WAIT_SECONDS = 15  # that Open vSwitch lets a fragment wait for the rest of its packet
 CLIENTS_ISOLATED = policies({"x/deny": {"podSelector": {"matchLabels": {"pod": "c"}}, "policyTypes": ["Ingress"]}})
@@ -122,6 +123,7 @@ def test_fragments_of_one_pod_leave_room_for_others(lab: Lab) -> None:
     assert "limits dropped" in lab.product.call(["status", "--pods"]).stdout
 
 
+@userspace_only  # the kernel counts bytes of fragments: net.ipv4.ipfrag_high_thresh
 def test_of_two_pods_where_more_fragments_may_wait(lab: Lab) -> None:
     """More wait than have places by Open vSwitch's default: what deploy/node.sh sets makes the difference."""
     with places(lab, 5000):
@@ -132,6 +134,7 @@ def test_of_two_pods_where_more_fragments_may_wait(lab: Lab) -> None:
         assert 1000 < waiting(lab) <= most * 1.1 < 5000
 
 
+@userspace_only
 def test_what_full_places_cost_others(lab: Lab) -> None:
     """Large datagrams, and nothing else."""
     with places(lab, 100):
@@ -163,6 +166,7 @@ def tight() -> Iterator[Lab]:
         yield made
 
 
+@userspace_only  # its table can be made small for one switch
 @pytest.mark.parametrize("family", [4, 6])
 def test_connections_of_one_pod_leave_room_for_others(tight: Lab, family: int) -> None:
     lab = tight
@@ -231,6 +235,7 @@ def test_a_stream_that_nobody_answers_is_one_connection(lab: Lab) -> None:
     assert dropped(lab, VICTIM, "new_connections") == before
 
 
+@userspace_only  # the kernel's conntrack knows SCTP: nothing is learned
 def test_associations_of_one_pod_leave_room_for_others(lab: Lab) -> None:
     node = lab.nodes["one"]
 

@@ -10,11 +10,12 @@ import pytest
 from flows.interpret.frame_encoder import encode
 from flows.interpret.packet import ETHER, Packet
 from flows.openflow import match_fields as oxm
+from tests.helpers.lab.datapath_choice import userspace_only
 from tests.helpers.lab.policies import pods, policies, port
 from tests.helpers.lab.raw_frames import FrameListener, mac, number, put
 from topology.lab.lab import Lab
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, userspace_only]
 
 
 def only_serves(namespace: str, server: str, *clients: str) -> str:

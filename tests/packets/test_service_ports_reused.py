@@ -26,6 +26,7 @@ from flows.services.choice import Backend, choose
 from flows.services.frontends import frontends
 from flows.services.served import ServedPort
 from flows.wire.text import format_group
+from tests.helpers.lab.datapath_choice import KERNEL
 from tests.helpers.lab.overlay import Overlay, OverlayPod, listen, overlay
 from topology.host import netns
 
@@ -136,6 +137,8 @@ def talk(client: socket.socket, server: socket.socket) -> None:
 def test_a_port_that_is_used_again_reaches_an_endpoint_that_there_is(
     net: Overlay, first: str, second: str, end: object, family: int
 ) -> None:
+    if KERNEL and end is end_with_reset_of_server and first != second:
+        pytest.skip("the kernel's conntrack keeps the endpoint for 10 s after a reset of the server (docs/cluster.md)")
     client, port = pod(net, "x/a").netns, next(CLIENT_PORTS)
     for name in (first, second):
         server = pod(net, name)
