@@ -12,6 +12,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ from topology.spec.load import check_topology
 RATE = 100_000  # datagrams a second
 STREAM_PORT, FLOODED_PORT = 5001, 9
 SETTLE_SECONDS = 0.5
-COUNTED_SECONDS = 150.0  # meters are read with a switch's dumps, at least once a minute
+METERS_SECONDS = 6.0  # after which what meters counted is told, once they were read
+COUNTED_SECONDS = 75.0  # they are read with a switch's dumps, at least once a minute
 _PEER, _FLOOD = (str(Path(__file__).with_name(name)) for name in ("peer.py", "denied_flood.py"))
 SERVER, CLIENT, FLOODER = "bench/server", "bench/client", "bench/flooder"
 
@@ -69,17 +71,13 @@ class _Bench:
         self._lab.apply(self._policy, "bench", 60)
         alone: dict[bool, list[dict[str, float]]] = {False: [], True: []}
         beside: dict[bool, list[float]] = {False: [], True: []}
-        audited = 0
         self._phase(seconds)  # the first warms the caches
         for turn in range(pairs):
             for audit in (False, True) if turn % 2 else (True, False):
                 self._audit(audit)
-                before = self._denied()
                 alone[audit].append(self._phase(seconds))
                 beside[audit].append(self._stream(seconds))
-                audited += self._denied() - before if audit else 0
-        self._audit(True)
-        return [*self._costs(alone, beside), self._uncounted(audited)]
+        return [*self._costs(alone, beside), self._uncounted(seconds)]
 
     def _audit(self, on: bool) -> None:
         annotations = {"headgate.io/audit": "denied"} if on else {}
@@ -149,16 +147,24 @@ class _Bench:
                    more={"without audit": off["controller"]}),
         ]  # fmt: skip
 
-    def _uncounted(self, denied: int) -> Result:
-        """How many of the audited packets neither an event nor a number stands for."""
+    def _uncounted(self, seconds: float) -> Result:
+        """One more flood with audit: how many of its packets neither an event nor a number stands for."""
+        self._audit(True)
+        denied = self._denied()  # the meters are read with it
+        time.sleep(METERS_SECONDS)
+        before = self._counted()
+        self._flood(seconds).communicate(timeout=60)
+        time.sleep(SETTLE_SECONDS)
+        denied = self._denied() - denied
         deadline = time.monotonic() + COUNTED_SECONDS
-        while True:
-            found = self._lab.product.get("/audit?limit=10000&verdict=denied")
-            counted = len(found["events"]) + sum(found["unreported"].values())
-            if counted >= denied or time.monotonic() > deadline:
-                break
-            time.sleep(2.0)
-        more: dict[str, float | str] = {"denied": float(denied), "events": float(len(found["events"]))}
-        more |= {f"counted, {cause}": float(number) for cause, number in found["unreported"].items()}
-        return Result("of the denied packets, neither reported nor counted", float(max(0, denied - counted)), "packets",
-                      bar=0.0, more=more)  # fmt: skip
+        while (counted := self._counted() - before).total() < denied and time.monotonic() < deadline:
+            time.sleep(1.0)
+        more: dict[str, float | str] = {"denied": float(denied)}
+        more.update({name: float(one) for name, one in counted.items()})
+        return Result("of the denied packets, neither reported nor counted", float(max(0, denied - counted.total())),
+                      "packets", bar=0.0, more=more)  # fmt: skip
+
+    def _counted(self) -> Counter[str]:
+        """The denied packets that are events, and those that were counted instead, by cause."""
+        found = self._lab.product.get("/audit?limit=10000&verdict=denied")
+        return Counter({"events": len(found["events"]), **found["unreported"]})
