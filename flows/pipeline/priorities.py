@@ -231,6 +231,7 @@ COMMIT_FRAGMENT = _declare("commit", 190, "any other fragment: reassembled")
 COMMIT_SCTP_REPLY = _declare("commit", 160, "userspace datapath: an SCTP reply is not learned from")
 COMMIT_SCTP_OF_POD = _declare("commit", 155, "userspace datapath: SCTP of a pod, learned under the pod's own limit")
 COMMIT_SCTP = _declare("commit", 150, "userspace datapath: other SCTP, learned under the bridge's limit")
+COMMIT_NEW_QUERY = _declare("commit", 110, "kernel's datapath: DNS that opens: recorded, and looked up again")
 COMMIT_NEW = _declare("commit", 100, "a packet that opens: recorded")
 
 OUTPUT_PROBED = _declare("output", 110, "a live probe: to the controller instead of its port")

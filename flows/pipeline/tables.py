@@ -200,7 +200,18 @@ COMMIT = Table(
     "commit",
     "Records new connections in conntrack, so that their replies are recognized; sends fragments through reassembly "
     "once more, and swaps back the ends of packets that were swapped to be matched.",
-    names(oxm.ETH_TYPE, oxm.CT_STATE, oxm.CT_MARK, oxm.IP_FRAG, oxm.IP_PROTO) | REGISTERS,
+    REGISTERS
+    | names(
+        oxm.ETH_TYPE,
+        oxm.CT_STATE,
+        oxm.CT_MARK,
+        oxm.IP_FRAG,
+        oxm.IP_PROTO,
+        oxm.CT_NW_PROTO,
+        oxm.CT_NW_DST,
+        oxm.CT_IPV6_DST,
+        oxm.CT_TP_DST,
+    ),
     ("direction", "commit", "output", "audit"),
     "output",
 )

@@ -25,12 +25,13 @@ class AnswerFlows:
     `ports` are the ofports of pods whose answers are held.
     """
 
-    __slots__ = ("_changes", "_encoder", "_memory", "_number", "_pieces", "_servers", "ports")
+    __slots__ = ("_changes", "_encoder", "_memory", "_number", "_pieces", "_servers", "_userspace", "ports")
 
-    def __init__(self, pieces: Pieces, encoder: FlowEncoder, number: int) -> None:
+    def __init__(self, pieces: Pieces, encoder: FlowEncoder, number: int, userspace: bool) -> None:
         self._pieces = pieces
         self._encoder = encoder
         self._number = number
+        self._userspace = userspace
         self._servers: tuple[DnsServer, ...] | None = None  # None where there are no flows
         self.ports: frozenset[int] = frozenset()
         self._memory: dict[int, dict[Net, FlowKey]] = {}  # by ofport and address
@@ -54,7 +55,7 @@ class AnswerFlows:
             self._pieces.drop(self._number)
         else:
             flows = FlowSet()
-            render_dns_servers(flows, servers)
+            render_dns_servers(flows, servers, self._userspace)
             self._pieces.put(self._number, *self._encoder.flows(flows))
 
     def remember(self, pod: PodBinding, learned: Learned, addresses: Collection[Net] | None = None) -> None:

@@ -111,7 +111,7 @@ class BridgePlan:
         self._staged = ConcerningFlows(self._pieces, _STAGED, of_staged, lambda _: encoder.staged_flows())
         self._beyond: set[int] = set()  # the ofports of pods to which more applies than isolation
         self._audited: set[int] = set()  # the ofports of audited pods
-        self.answers = AnswerFlows(self._pieces, encoder, _ANSWERS)
+        self.answers = AnswerFlows(self._pieces, encoder, _ANSWERS, userspace)
         self.dns_servers: tuple[DnsServer, ...] | None = None  # None where answers cannot be held
         self._bridge: BridgeBinding | None = None
         self._remotes = RemoteNodes(self._pieces, encoder, _REMOTE_NODES)

@@ -17,15 +17,16 @@ from typing import NamedTuple
 from flows.cluster.model import Protocol
 from flows.cluster.net import Net
 from flows.openflow import match_fields as oxm
-from flows.openflow.actions import Action, HandOver, Load, Meter, Resubmit
+from flows.openflow.actions import Action, Ct, HandOver, Load, Meter, Resubmit
 from flows.openflow.flow import Flow
 from flows.openflow.match import exactly, in_range
 from flows.pipeline import priorities, tables
 from flows.pipeline.cookies import CookieKind, cookie
 from flows.pipeline.pod_limits import Limit, meter_number
-from flows.pipeline.registers import DESTINATION_OFPORT, HEARD, RELEASED, SOURCE_OFPORT
+from flows.pipeline.registers import CONNTRACK_ZONE, DESTINATION_OFPORT, HEARD, RELEASED, SOURCE_OFPORT
 from flows.render.flow_set import FlowSet
-from flows.render.terms import IS_NO_FRAGMENT, IS_TRACKED, address_terms, ct_state_term
+from flows.render.services import CONNECTION_MARKS
+from flows.render.terms import IS_NEW, IS_NO_FRAGMENT, IS_TRACKED, address_terms, ct_state_term
 
 LISTENING_SECONDS = 10  # how long the flow in table `listening` lasts
 
@@ -37,9 +38,13 @@ class DnsServer(NamedTuple):
     port: int = 53
 
 
-def render_dns_servers(flows: FlowSet, servers: Iterable[DnsServer]) -> None:
+def render_dns_servers(flows: FlowSet, servers: Iterable[DnsServer], userspace: bool) -> None:
     """What is looked at: DNS with any of these servers. The connection's original direction is from pod to server.
-    Fragments are not: one that was held would not find the others in the reassembly behind it."""
+    Fragments are not: one that was held would not find the others in the reassembly behind it.
+
+    A packet that was recorded does not know its connection any more, until conntrack looks it up again. On the
+    userspace datapath every recorded packet is; on the kernel's only those that open a connection to such a server.
+    """
     for server in servers:
         for protocol in (Protocol.TCP, Protocol.UDP):
             terms = [
@@ -52,6 +57,10 @@ def render_dns_servers(flows: FlowSet, servers: Iterable[DnsServer]) -> None:
             ]
             look: list[Action] = [Load(RELEASED, 1), Resubmit(tables.LISTENING.number)]
             flows.add(tables.OUTPUT, priorities.OUTPUT_DNS, terms, look, tables.ANSWERS)
+            if not userspace and protocol is Protocol.UDP:
+                opens = [IS_NEW, *(term for term in terms if term is not IS_TRACKED)]
+                record = Ct(CONNTRACK_ZONE, tables.OUTPUT.number, commit=True, marks=CONNECTION_MARKS)
+                flows.add(tables.COMMIT, priorities.COMMIT_NEW_QUERY, opens, [record])
     back: list[Action] = [Resubmit(tables.OUTPUT.number)]
     flows.add(tables.ANSWERS, priorities.MISS, (), back)
 

@@ -107,7 +107,7 @@ def _names(flows: FlowSet, binding: Binding, policy: NodePolicy, dns_servers: Se
     named = {key for rule in policy.rules if rule.level is not None and rule.level.names for key in rule.subjects}
     held = [one.ofport for one in binding.pods if one.pod in named]
     if held and dns_servers is not None:
-        render_dns_servers(flows, dns_servers)
+        render_dns_servers(flows, dns_servers, binding.userspace)
         for ofport in held:
             render_held_answers(flows, ofport)
     for one in binding.pods:

@@ -22,7 +22,7 @@ from flows.interpret.frame_encoder import encode
 from flows.interpret.packet import ETHER, Packet, split
 from flows.openflow import match_fields as oxm
 from flows.pipeline.pod_limits import MAX_SCTP_OF_POD, Limit, Rates
-from tests.helpers.lab.datapath_choice import KERNEL, userspace_only
+from tests.helpers.lab.datapath_choice import userspace_only
 from tests.helpers.lab.policies import policies
 from tests.helpers.lab.raw_frames import FrameListener, mac, number, put
 from tests.helpers.lab.truth_lab import world_lab
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.lab
 FLOODER, VICTIM, OTHER, FAR = "x/a", "x/c", "y/c", "x/b"  # all but the last stand on one node
 ACCOMPLICE = "z/a"
 TABLE = 4_000  # connections that the switch remembers, so that a flood of a second would fill it
-DATAPATH = "system@ovs-system" if KERNEL else "netdev@ovs-netdev"
+DATAPATH = "netdev@ovs-netdev"
 FRAGMENTS = Rates().band(Limit.FRAGMENTS)
 WAIT_SECONDS = 15  # that Open vSwitch lets a fragment wait for the rest of its packet
 CLIENTS_ISOLATED = policies({"x/deny": {"podSelector": {"matchLabels": {"pod": "c"}}, "policyTypes": ["Ingress"]}})
@@ -192,6 +192,7 @@ def test_connections_of_one_pod_leave_room_for_others(tight: Lab, family: int) -
         lab.reset()
 
 
+@userspace_only  # the Linux of `make kernel-test` has none (NETFILTER_CONNCOUNT)
 def test_the_limit_of_a_zone_holds_all_pods_of_a_node_together(tight: Lab) -> None:
     """docs/security.md: by hand, for Headgate's zone. OVSDB has a column for it from Open vSwitch 3.3 on only."""
     node, client = tight.nodes["one"], (tight.endpoints[FAR].addresses[4], 80)

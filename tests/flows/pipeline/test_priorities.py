@@ -57,7 +57,8 @@ def of_tiers() -> set[tuple[str, int]]:
 def of_names() -> set[tuple[str, int]]:
     """The same of what rules with domain names need."""
     flows = FlowSet()
-    render_dns_servers(flows, [DnsServer(parse_address("10.0.0.53"))])
+    for userspace in (True, False):
+        render_dns_servers(flows, [DnsServer(parse_address("10.0.0.53"))], userspace)
     render_held_answers(flows, 5)
     render_memory(flows, 5, Key("x", "p5"), parse_address("192.0.2.7"), {"www.example.com": True})
     return of_flows([*flows.flows(), listening_flow()])
