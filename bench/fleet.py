@@ -60,10 +60,15 @@ class NodeDatabase:
     def await_start(self) -> None:
         """Wait until it answers. Raises RuntimeError."""
         deadline = time.monotonic() + START_SECONDS
-        while not Path(self._socket).exists():
+        while not self._listens():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError("ovsdb-server did not start")
             time.sleep(0.01)
+
+    def _listens(self) -> bool:
+        """The socket is there before anybody listens at it."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            return connection.connect_ex(self._socket) == 0
 
     def create(self, pods: list[str]) -> None:
         """Fill the empty database: the node's name, the bridge, and the ports of these pods."""

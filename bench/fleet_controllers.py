@@ -17,6 +17,7 @@ from bench.ports import free_ports
 
 PATIENCE_SECONDS = 900.0
 POLL_SECONDS = 0.1
+QUIET_SECONDS = 1.5
 Says = Mapping[int, SwitchSays]
 
 
@@ -109,6 +110,17 @@ class Controllers:
         """Wait until each replica serves what belongs to it, all of it realized; returns the time (monotonic)."""
         self.wait_for("divided", lambda said: all(one.realized for one in said.values()) and self._is_divided())
         return time.monotonic()
+
+    def wait_quiet(self) -> None:
+        """Wait until nobody has sent a bundle for QUIET_SECONDS. Raises TimeoutError."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        sent, since = self.bundles(), time.monotonic()
+        while time.monotonic() < since + QUIET_SECONDS:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"bundles are still sent after {PATIENCE_SECONDS:g} s")
+            time.sleep(POLL_SECONDS)
+            if (now := self.bundles()) != sent:
+                sent, since = now, time.monotonic()
 
     def _is_divided(self) -> bool:
         from controller.reconcile.ownership import owner_of

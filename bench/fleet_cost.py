@@ -164,6 +164,7 @@ class FleetMeasurement:
         """A replica is killed: from its end until the others have compared its switches. Then it comes back."""
         controllers = self._controllers
         controllers.wait_divided()
+        controllers.wait_quiet()  # what the last replaced pod leaves to others would count as the takeover's
         name, served = max(controllers.says().items(), key=lambda one: len(one[1]))
         moved = set(served)
         costs = _Costs(self._fleet, controllers)
