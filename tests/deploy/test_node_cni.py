@@ -18,6 +18,7 @@ import pytest
 
 from tests.deploy.cni_node import CniNode, made_cni_node, with_controller
 from tests.deploy.machine import NODE, UPLINK
+from tests.helpers.lab.datapath_choice import DATAPATH_TYPE, userspace_only
 from tests.helpers.waiting import until
 from topology.host import netns
 
@@ -263,6 +264,7 @@ def checks_sequences(node: CniNode) -> bool:
     return "enabled" in node.machine.run("ovs-appctl", "dpctl/ct-get-tcp-seq-chk", "netdev@ovs-netdev")
 
 
+@userspace_only
 def test_conntrack_takes_all_sequence_numbers_until_that_is_undone(node: CniNode) -> None:
     with_controller(node)
     assert checks_sequences(node)
@@ -273,6 +275,7 @@ def test_conntrack_takes_all_sequence_numbers_until_that_is_undone(node: CniNode
     assert checks_sequences(node)
 
 
+@userspace_only
 def test_a_restart_of_the_switch_costs_nothing_after_the_next_apply(node: CniNode) -> None:
     with_controller(node)
     node.setup()
@@ -362,7 +365,7 @@ def test_from_the_bundle_alone(node: CniNode) -> None:
     write_file(bundle, pack(read_sources()))
     with_controller(node)
     before, network, files = node.machine.everything(), node.network(), node.files()
-    arguments = ("setup", "--datapath", "netdev", "--controller", "198.51.100.1", "--name", "n1", "--cni")
+    arguments = ("setup", "--datapath", DATAPATH_TYPE, "--controller", "198.51.100.1", "--name", "n1", "--cni")
     done = node.machine.script(bundle, *arguments, **node.env)
     assert done.returncode == 0, done.stderr
     assert node.answer("ready") == "r1"

@@ -17,6 +17,7 @@ import pytest
 from flows.interpret.frame_encoder import encode
 from flows.interpret.packet import ECHO_REPLY, ECHO_REQUEST, ETHER, ICMP, Packet
 from flows.openflow import match_fields as oxm
+from tests.helpers.lab.datapath_choice import KERNEL
 from tests.helpers.lab.policies import pods, policies, port
 from tests.helpers.lab.raw_frames import FrameListener, mac, number, put
 from topology.lab.lab import Lab
@@ -25,6 +26,8 @@ pytestmark = pytest.mark.lab
 
 GOSSIP = 7946
 NAMES = {oxm.IP_PROTO_UDP: "UDP", oxm.IP_PROTO_SCTP: "SCTP"}
+# The kernel's conntrack takes no SCTP that does not open as an association does; these are made by hand.
+GOSSIPS = {oxm.IP_PROTO_UDP: "UDP"} if KERNEL else NAMES
 WAYS = [(peer, family) for peer in "bc" for family in (4, 6)]
 _markers = itertools.count(0x605519 << 32)
 
@@ -87,7 +90,7 @@ def only_into_a(namespace: str, **rule: object) -> str:
 
 
 @pytest.mark.parametrize(("peer", "family"), WAYS)
-@pytest.mark.parametrize("proto", NAMES, ids=NAMES.values())
+@pytest.mark.parametrize("proto", GOSSIPS, ids=GOSSIPS.values())
 def test_the_direction_that_stays_allowed_goes_on_at_once(lab: Lab, proto: int, peer: str, family: int) -> None:
     with pair(lab, "x" if proto == oxm.IP_PROTO_UDP else "y", peer, family) as both:
         assert both.datagram(proto, from_a=True)

@@ -1,6 +1,6 @@
 """On which datapath tests with real packets run: the userspace one, or the kernel's where they are told so.
 
-HEADGATE_TEST_DATAPATH=kernel, as `make vagrant-test` sets it on a virtual machine, runs them on the kernel's datapath.
+TEST_DATAPATH=kernel, as `make kernel-test` sets it in a Linux of its own, runs them on the kernel's datapath.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from topology.host.machine import Datapath, choose_datapath, require_lab_support
 def datapath() -> Datapath:
     """The datapath that tests are to use. Skips the test where the machine lacks what that needs; fails where the
     kernel's datapath is asked for and is not there."""
-    asked = os.environ.get("HEADGATE_TEST_DATAPATH", "userspace")
+    asked = os.environ.get("TEST_DATAPATH", "userspace")
     if asked not in ("userspace", "kernel"):
-        raise ValueError(f"HEADGATE_TEST_DATAPATH must be userspace or kernel, not {asked}")
+        raise ValueError(f"TEST_DATAPATH must be userspace or kernel, not {asked}")
     chosen: Datapath = choose_datapath("kernel") if asked == "kernel" else "userspace"
     try:
         require_lab_support(chosen)
@@ -27,7 +27,7 @@ def datapath() -> Datapath:
     return chosen
 
 
-KERNEL = os.environ.get("HEADGATE_TEST_DATAPATH") == "kernel"
+KERNEL = os.environ.get("TEST_DATAPATH") == "kernel"
 DATAPATH_TYPE = "system" if KERNEL else "netdev"  # as OVSDB calls it
 # For what only one of the two has, or what only one of the two does.
 userspace_only = pytest.mark.skipif(KERNEL, reason="only on the userspace datapath")
