@@ -6,6 +6,7 @@ Both begin alike: the nodes get the images that the suite's pods have, as there 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import shutil
 import socket
@@ -129,10 +130,15 @@ def _bring_images(cluster: Cluster, archive: Path) -> None:
 
 
 def _tools_image() -> Path:
-    out = _CACHE / "tools.tar"
     agnhost = cache_folder() / "img" / "agnhost.tar"
-    newest = max(path.stat().st_mtime for path in (agnhost, *_HERE.glob("*.py")))
-    if not out.exists() or out.stat().st_mtime < newest:
+    # Checkouts of several versions share the cache, so what it was made of counts, and no file's time.
+    made_of = hashlib.sha256(agnhost.read_bytes())
+    for path in sorted(_HERE.glob("*.py")):
+        made_of.update(path.read_bytes())
+    out = _CACHE / f"tools-{made_of.hexdigest()[:16]}.tar"
+    if not out.exists():
+        for old in _CACHE.glob("tools*.tar"):
+            old.unlink()
         partial = out.with_suffix(f".{os.getpid()}")
         pause = registry_files(cache_folder() / "img" / "pause.tar", "pause", "testing")  # that the suite pulls
         write_tools_image(partial, agnhost, _IMAGES, pause)
