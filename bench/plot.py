@@ -39,11 +39,16 @@ def svg(title: str, across: str, up: str, lines: Mapping[str, Points], linear: b
     return "\n".join([*parts, "</svg>", ""])
 
 
+_FLAT = 1e-6  # less than this between values is no difference: ticks have nine digits
+
+
 class _Linear:
     """A scale around all values, with some round values as ticks."""
 
     def __init__(self, values: Sequence[float], start: float, end: float) -> None:
-        span = (max(values) - min(values)) or 1.0
+        span = max(values) - min(values)
+        if span < _FLAT:
+            span = 1.0
         power = 10.0 ** math.floor(math.log10(span))
         self._step = next(power * part for part in (0.2, 0.5, 1.0, 2.0) if span <= 6 * power * part)
         self._low = self._step * math.floor(min(values) / self._step)
