@@ -146,10 +146,10 @@ def test_status_in_a_pipe_has_whole_lines(url: str, capsys: Captured) -> None:
     assert lines[0] == [f"Headgate 1.2.3 at {url}, up 3m 12s: 6 problems"]
     assert [
         "node-1", "br-int", "00000000000000a1", "tcp:192.0.2.1:6640", "3.1.0", "netdev", "up0", "connected",
-        "connected", "84/84", "2", "1", "2.0 s ago", "realized", "-",
+        "connected", "84/84", "2", "1", "2.0 s ago", "31 s ago", "realized", "-",
     ] in lines  # fmt: skip
     assert [
-        "node-2", "br-int", "-", "tcp:192.0.2.2:6640", "-", "system", "-", "away", "away", "?/0", "0", "0", "-",
+        "node-2", "br-int", "-", "tcp:192.0.2.2:6640", "-", "system", "-", "away", "away", "?/0", "0", "0", "-", "-",
         "not realized", "the switch refused a bundle: no space",
     ] in lines  # fmt: skip
     assert ["tenant-a/pol1", "yes", "ingress", "2", "-"] in lines
