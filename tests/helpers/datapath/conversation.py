@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from flows.cluster.model import Cluster
 from flows.cluster.model import Protocol as Transport
@@ -29,13 +30,15 @@ class Mismatch(AssertionError):
 
 @dataclass(slots=True)
 class Conversation:
-    """One probe's connection; `committed` once a packet of it was let through."""
+    """One probe's connection; `committed` once a packet of it was let through, `let_out` once its own node let one out,
+    since when that node's switch may have recorded it."""
 
     network: TwoNodes
     probe: Probe
     first: Packet
     userspace: bool
     committed: bool = False
+    let_out: bool = False
 
     def open(self) -> None:
         """A stray answer, first packet, answer, next packet, an error, and fragments."""
@@ -57,7 +60,7 @@ class Conversation:
 
     def restarted(self) -> None:
         """Both switches forgot the connection. It goes on, from either side, only if the verdict allows it."""
-        self.committed = False
+        self.forget()
         later = replace(self.first, flags=ACK)
         for _ in range(2):
             self.backward(packets.answer(later))
@@ -65,11 +68,25 @@ class Conversation:
         self.backward(packets.answer(later))
         self.error()
 
+    def forget(self) -> None:
+        """Both switches forgot the connection."""
+        self.committed = self.let_out = False
+
     @property
     def allowed(self) -> bool:
-        """What the verdict says now."""
+        """What the verdict says now. Of a recorded connection, expired addresses of names count too (ADR 21)."""
+        cluster = self.network.cluster
+        return self._allowed(with_expired(cluster) if self.committed and not self._is_learned else cluster)
+
+    def _allowed(self, cluster: Cluster) -> bool:
         ends = (self.probe.source, self.probe.destination)
-        return verdict(self.network.cluster, self.probe).allowed and all(map(self.network.reachable, ends))
+        return verdict(cluster, self.probe).allowed and all(map(self.network.reachable, ends))
+
+    @property
+    def _lives_on(self) -> bool:
+        """Whether only an expired address lets the connection pass, which its own node perhaps has recorded."""
+        cluster = self.network.cluster
+        return self.let_out and not self.committed and self._allowed(with_expired(cluster)) > self._allowed(cluster)
 
     def forward(self, packet: Packet) -> None:
         """A packet in the original direction."""
@@ -79,6 +96,7 @@ class Conversation:
             return
         self._expect(packet, self.probe.source, self.probe.destination, allowed)
         self.committed |= allowed
+        self.let_out |= verdict(self.network.cluster, self.probe).egress.allowed
 
     def backward(self, packet: Packet) -> None:
         """A packet of the answering direction; without a connection it passes only where its sender may open one."""
@@ -170,6 +188,8 @@ class Conversation:
     def _expect(self, packet: Packet, source: Endpoint, destination: Endpoint, allowed: bool) -> None:
         packet = self.network.addressed(packet, source, destination)
         got = self.network.send(source, packet)
+        if not allowed and self._lives_on:
+            return
         wanted = [(where(destination), self.network.arriving(packet, source, destination))] if allowed else []
         if got != wanted:
             self._fail(f"{source} to {destination}", packet, got, allowed)
@@ -177,6 +197,12 @@ class Conversation:
     def _fail(self, what: str, packet: Packet, got: Sequence[object], allowed: bool) -> None:
         reasons = "\n".join(verdict(self.network.cluster, self.probe).explain())
         raise Mismatch(f"{what}: expected {'delivery' if allowed else 'nothing'}, got {got}\n{packet}\n{reasons}")
+
+
+def with_expired(cluster: Cluster) -> Cluster:
+    """The cluster in which expired addresses of names count like those that are live."""
+    learned = {pod: tuple([one._replace(live=True) for one in known]) for pod, known in cluster.learned.items()}
+    return replace(cluster, learned=MappingProxyType(learned))
 
 
 def _has_no_ports(probe: Probe) -> bool:
@@ -206,5 +232,5 @@ def converse(network: TwoNodes, probes: Sequence[Probe], changes: Sequence[Clust
             if one.probe.protocol == TCP:
                 one.restarted()
             else:
-                one.committed = False
+                one.forget()
     return len(played)
