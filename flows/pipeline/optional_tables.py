@@ -72,10 +72,11 @@ DIRECT = Table(
     "direct",
     "Where the switch routes: an address of a Service that somebody else may have, too, such as a node's. Connections "
     "with whoever has it go on; all else is looked up among the Services.",
-    names(oxm.ETH_TYPE, oxm.IP_PROTO, oxm.CT_STATE, oxm.CT_MARK),
+    names(oxm.ETH_TYPE, oxm.IP_PROTO, oxm.CT_STATE, oxm.CT_MARK, oxm.CT_NW_PROTO, oxm.CT_NW_DST, oxm.CT_IPV6_DST,
+          oxm.CT_TP_DST) | REGISTERS,
     ("service", "destination"),
     "drop",
-)
+)  # fmt: skip
 SEND = Table(
     82,
     "send",

@@ -113,6 +113,9 @@ REFUSE_TO_NODE = _declare("refuse", 100, "from the node: back to it, which refus
 REFUSE_OF_OTHERS = _declare("refuse", 10, "anything else: to the node, which refuses it")
 
 DIRECT_SCTP = _declare("direct", 110, "userspace datapath: SCTP, whose connections are not known here")
+DIRECT_OF_SERVICE = _declare(
+    "direct", 105, "UDP to a port of a Service, sent by who opened: looked up, also where it stood before"
+)
 DIRECT_RECORDED = _declare("direct", 100, "a connection to or from the address itself: on, as it is")
 DIRECT_OTHER = _declare("direct", 10, "anything else: looked up in the Services' zone")
 

@@ -16,7 +16,7 @@ from flows.pipeline.table import Table
 from flows.render.flow_set import FlowSet
 from flows.render.service_endpoints import render_endpoints, to_endpoints, translate
 from flows.render.service_fragments import TRANSLATED_ONCE
-from flows.render.services import OF_NODE, answer_check, begins, opens_to, opens_to_node
+from flows.render.services import OF_NODE, answer_check, begins, look_up_again, opens_to, opens_to_node
 from flows.render.terms import address_terms
 from flows.services.choice import Choice, Target
 from flows.services.endpoints import has_endpoint_flows
@@ -65,9 +65,14 @@ def render_service_port(
                 flows.add(tables.SERVICE, priorities.SERVICE_AT_OTHERS, [*opening, _TO_OTHER_NODE])
         elif kind is FrontendKind.HOST_PORT:
             opening += begins(protocol)
+        again: list[Term] = []
         for priority, terms, use in _ways(served, kind, cluster, local):
             _send(flows, opening, kind, priority, terms, use)
+            if protocol is Protocol.UDP and kind is not FrontendKind.CLUSTER_IP and use.targets:
+                again = opening
             used[use.number] = use
+        if again:
+            look_up_again(flows, again)
         of_some = kind is FrontendKind.LOAD_BALANCER and served.service.source_ranges is not None
         if of_some and choice.anywhere:
             flows.add(tables.SERVICE, priorities.SERVICE_OTHER_SOURCE, opening)

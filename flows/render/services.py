@@ -68,6 +68,7 @@ _IS_KNOWN = masked(oxm.CT_STATE, _STATE.TRK, _STATE.TRK | _STATE.NEW | _STATE.IN
 _IS_REPLY = masked(oxm.CT_STATE, _STATE.TRK | _STATE.RPL, _STATE.TRK | _STATE.RPL | _STATE.INV)
 # Also of a connection that no zone knows, such as one from the tunnel to the node.
 _IS_NO_REPLY = masked(oxm.CT_STATE, 0, _STATE.RPL)
+_IS_OPENERS = masked(oxm.CT_STATE, _STATE.TRK, _STATE.TRK | _STATE.RPL | _STATE.INV)  # sent by who opened
 _IS_RESET = masked(oxm.TCP_FLAGS, oxm.TcpFlags.RST, oxm.TcpFlags.RST)
 _NOT_LOOKED_UP = in_range(LOOKED_UP, 0)
 _TRANSLATED = in_range(THROUGH_SERVICE, 1)
@@ -296,6 +297,14 @@ def _with_source(source: Net) -> Ct:
 
 def _of_family(pair: tuple[Net, Net], version: int) -> Net:
     return pair[0] if version == 4 else pair[1]
+
+
+def look_up_again(flows: FlowSet, opening: list[Term]) -> None:
+    """UDP to a port of a Service with endpoints is looked up although the policy's zone has a record of it: one from
+    before there were any, when it went to the address itself and was refused. The sender may prolong that for ever.
+    Replies of such a port to others go on as they are."""
+    terms = [term for term in opening if term is not IS_OPENING]
+    flows.add(tables.DIRECT, priorities.DIRECT_OF_SERVICE, [*terms, _IS_OPENERS], [_LOOK_UP_CLAIMED])
 
 
 def opens_to(address: Net, protocol: int, number: int) -> list[Term]:

@@ -372,6 +372,29 @@ def test_udp_goes_to_another_endpoint_once_its_own_is_gone(lab: ServiceLab, vers
 
 
 @FAMILIES
+@pytest.mark.parametrize("name", ["cluster address", "node-1", "node-2"])
+def test_udp_that_was_refused_goes_on_once_there_is_an_endpoint(lab: ServiceLab, name: str, version: int) -> None:
+    later = 77
+    lab.add_service("later", later, [], type="NodePort")
+    lab.apply()
+    there = (cluster_ip(later, version), 80)
+    if name != "cluster address":
+        there = (source(lab, name, version), 30000 + later)
+    with netns.inside(lab.place("x/a")[0]):
+        made = socket.socket(socket.AF_INET if version == 4 else socket.AF_INET6, UDP)
+    try:
+        with closing(made):
+            for _ in range(3):
+                assert asked(made, *there) == "refused"
+            lab.add_service("later", later, ["x/c"], type="NodePort")
+            lab.apply()
+            assert asked(made, *there).split()[0] == "x/c"
+    finally:
+        lab.add_service("later", later, [], type="NodePort")
+        lab.apply()
+
+
+@FAMILIES
 @KINDS
 @pytest.mark.parametrize("client", ["x/a", "x/c", "node-1", "client"])
 def test_a_client_keeps_its_endpoint(lab: ServiceLab, client: str, kind: socket.SocketKind, version: int) -> None:

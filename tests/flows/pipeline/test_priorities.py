@@ -109,6 +109,8 @@ def of_a_service() -> list[Flow]:
     at_node = ((FrontendKind.NODE_PORT, Frontend(vip[0], Protocol.TCP, 30080)),)
     there = ServedPort(balancer, port, 4, at_node, (), False, PortUse.AT_NODE, "n1")
     render_service_port(more, there, choice, PortNumbers(7, 8))
+    datagrams = ServicePort("", Protocol.UDP, 80, 30080)
+    render_service_port(more, ServedPort(balancer, datagrams, 4, at_node, (), False), choice, PortNumbers(9, 10))
     return flows.flows() + more.flows()
 
 
