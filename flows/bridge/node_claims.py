@@ -4,10 +4,10 @@ A switch sends to a node what goes to the node's ranges of pods and its addresse
 them. A kubelet writes addresses into its own Node, so a claim may be wrong or hostile. Theory of operation: all claims
 of all nodes (`Node.pod_cidrs`, then `Node.addresses`) share one space, in which accepted claims never overlap. A claim
 that overlaps an accepted one is refused, for as long as that one stands: whoever comes later cannot take away what
-another node has. So is one outside the ranges that the operator gives for pods or for nodes. Claims that come together,
-as after a start, are decided in the order in which the Nodes were created, then by name. Of an address that several
-claimed together, a node that proves it has it before one that does not, whatever their age: see `prove`. Claims that
-overlap what is no node's at all (`reserved`) are refused as well.
+another node has. Claims that come together, as after a start, are decided in the order in which the Nodes were created,
+then by name. Of an address that several claimed together, a node that proves it has it before one that does not,
+whatever their age: see `prove`. Claims that overlap what is no node's at all (`reserved`), or lie outside the ranges
+that the operator gives for pods or for nodes, are refused as well.
 
 Example. node-1 has 10.244.1.0/24. node-2 comes with 10.244.1.0/24 and 192.0.2.2: its range is refused, and
 `problems("node-2")` says whose it is; its address is accepted. node-1 is deleted: node-2 gets the range.

@@ -65,14 +65,12 @@ def render_service_port(
                 flows.add(tables.SERVICE, priorities.SERVICE_AT_OTHERS, [*opening, _TO_OTHER_NODE])
         elif kind is FrontendKind.HOST_PORT:
             opening += begins(protocol)
-        again: list[Term] = []
-        for priority, terms, use in _ways(served, kind, cluster, local):
+        ways = _ways(served, kind, cluster, local)
+        for priority, terms, use in ways:
             _send(flows, opening, kind, priority, terms, use)
-            if protocol is Protocol.UDP and kind is not FrontendKind.CLUSTER_IP and use.targets:
-                again = opening
             used[use.number] = use
-        if again:
-            look_up_again(flows, again)
+        if protocol is Protocol.UDP and kind is not FrontendKind.CLUSTER_IP and any(use.targets for _, _, use in ways):
+            look_up_again(flows, opening)
         of_some = kind is FrontendKind.LOAD_BALANCER and served.service.source_ranges is not None
         if of_some and choice.anywhere:
             flows.add(tables.SERVICE, priorities.SERVICE_OTHER_SOURCE, opening)
