@@ -22,7 +22,16 @@ from controller.status.detail_model import DETAIL_VERSION, PodDetail, PolicyDeta
 from controller.status.model import STATUS_FORM, WAIT_VERSION, StatusView, WaitResult
 from controller.status.verify_model import VERIFY_VERSION, VerifyView
 from flows.explain.model import EXPLAIN_VERSION, Explanation
-from flows.reach.model import EXPOSURE_VERSION, MATRIX_VERSION, PLAN_VERSION, ExposureView, MatrixView, PlanView
+from flows.reach.model import (
+    EXPOSURE_VERSION,
+    MATRIX_VERSION,
+    PLAN_VERSION,
+    RECOMMEND_VERSION,
+    ExposureView,
+    MatrixView,
+    PlanView,
+    RecommendView,
+)
 from topology.lab.report import LAB_VERSION, LabReport
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -55,6 +64,7 @@ FORMS: dict[str, Form] = {
     "matrix": Form("headgate matrix", MatrixView, MATRIX_VERSION),
     "matrix-exposure": Form("headgate matrix --exposure", ExposureView, EXPOSURE_VERSION),
     "plan": Form("headgate plan", PlanView, PLAN_VERSION),
+    "recommend": Form("headgate recommend", RecommendView, RECOMMEND_VERSION),
     "lab-status": Form("headgate lab status", LabReport, LAB_VERSION),
     "lab-probe": Form("headgate lab probe", ProbeAnswer, PROBE_VERSION),
     "bench": Form("headgate bench", BenchView, BENCH_VERSION),
@@ -94,5 +104,6 @@ def forms_page() -> str:
         "| command | objects | schema | number |\n|---|---|---|---|\n"
         f"{''.join(rows)}\n"
         "With `--follow`, `headgate drops` prints the lines of `headgate audit`. `headgate check -o sarif` and\n"
-        "`-o junit` have the forms of SARIF 2.1.0 and JUnit. `headgate recommend` prints NetworkPolicies as YAML.\n"
+        "`-o junit` have the forms of SARIF 2.1.0 and JUnit. Each `policy` of\n"
+        "`headgate recommend` is a NetworkPolicy of `networking.k8s.io/v1`.\n"
     )

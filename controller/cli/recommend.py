@@ -14,6 +14,7 @@ from controller.base.printable import printable
 from controller.cli.client import ControllerClient
 from controller.cli.durations import Duration
 from controller.cli.errors import EXIT_FAILED, EXIT_OK, CommandFailure, WrongUsage
+from controller.cli.output import JSON, print_json
 from controller.cli.plan import summary
 from controller.cli.plan_answer import present_of
 from controller.cli.which_controller import controller_options
@@ -21,15 +22,26 @@ from controller.status.audit_model import AuditEnd, AuditEvent
 from controller.status.plans import Changes, Present, plan_and_cluster
 from flows.cluster.model import Cluster, Direction, Key, Protocol
 from flows.cluster.net import parse_address
-from flows.explain.manifest import policy_manifest
+from flows.explain.manifest import policy_manifest, policy_object
 from flows.plan.connection_scope import connection_scope, scoped_cluster
 from flows.policy.engine import PolicyEngine
 from flows.policy.probe import Endpoint, Probe
 from flows.policy.verdict import verdict
-from flows.reach.recommend import CountedRule, Recommendation, Recommended, Seen, SeenEnd, recommend
+from flows.reach.model import EvidenceView, RecommendedView, RecommendView, SeenView
+from flows.reach.recommend import (
+    CountedRule,
+    Evidence,
+    Recommendation,
+    Recommended,
+    Seen,
+    SeenEnd,
+    evidence_text,
+    recommend,
+)
 
 MAX_EVENTS = 10_000
 MAX_READ_POLICIES = 200  # of the namespace, whose counters are read
+YAML = "yaml"
 _EVENT = TypeAdapter(AuditEvent)
 
 
@@ -37,11 +49,19 @@ _EVENT = TypeAdapter(AuditEvent)
 @click.option("--namespace", metavar="NS", required=True, help="The namespace to write policies for.")
 @click.option("--since", type=Duration(), default="24h", show_default=True, help="What was seen in the last DURATION.")
 @click.option(
-    "--events", "files", metavar="FILE", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    "--events",
+    "files",
+    metavar="FILE",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Events from an audit file, too, such as one of --audit-file; repeatable.",
+)
+@click.option(
+    "-o", "--output", type=click.Choice([YAML, JSON]), default=YAML, show_default=True,
+    help="Policies to apply, with comments; or the same and what each rule came from, for programs.",
 )  # fmt: skip
 @controller_options
-def recommend_policies(server: str, namespace: str, since: int, files: tuple[Path, ...]) -> None:
+def recommend_policies(server: str, namespace: str, since: int, files: tuple[Path, ...], output: str) -> None:
     """Write NetworkPolicies that allow what was seen in a namespace, and nothing else, as YAML.
 
     One policy for each workload with an audited connection, by its labels; a comment for each rule says what it came
@@ -67,12 +87,52 @@ def recommend_policies(server: str, namespace: str, since: int, files: tuple[Pat
     seen = list(seen_in(events))
     counted = list(_counted(present, namespace, events))
     found = recommend(present.cluster, namespace, seen, counted)
-    denied = write(present, found, seen)
-    click.get_current_context().exit(EXIT_FAILED if denied or not found.policies else EXIT_OK)
+    view = checked_view(present, found, seen, namespace)
+    if output == JSON:
+        print_json(view)
+    else:
+        write(found, view)
+    if not found.policies:
+        click.echo("headgate: nothing to write; docs/audit.md says how to have connections audited first", err=True)
+    click.get_current_context().exit(EXIT_FAILED if view.denied or not view.policies else EXIT_OK)
 
 
-def write(present: Present, found: Recommendation, seen: list[Seen]) -> int:
-    """Print the policies and what came of checking them; returns how many connections they would deny."""
+def checked_view(present: Present, found: Recommendation, seen: list[Seen], namespace: str) -> RecommendView:
+    """What was found, with what it would do to the present and to what was seen."""
+    put = tuple((one.policy.key, one.policy) for one in found.policies)
+    gone = tuple((key, present.cluster.policies[key]) for key in found.replaces if key not in dict(put))
+    plan, after = plan_and_cluster(present, Changes(put, gone))
+    checked, denied = _checked(after, seen)
+    return RecommendView(
+        namespace,
+        tuple(_policy_view(one) for one in found.policies),
+        tuple(str(key) for key, _ in gone),
+        plan,
+        checked,
+        tuple(map(_seen_view, denied)),
+        len(seen) - checked,
+        found.notes,
+    )
+
+
+def _policy_view(one: Recommended) -> RecommendedView:
+    return RecommendedView(policy_object(one.policy), tuple(_evidence(*item) for item in one.evidence.items()))
+
+
+def _evidence(place: str, one: Evidence) -> EvidenceView:
+    text, connections = evidence_text(one), tuple(map(_seen_view, one.seen))
+    if one.counted is not None:
+        return EvidenceView(place, "counted", text, connections, one.counted.place, one.counted.packets)
+    return EvidenceView(place, "seen" if connections else "names", text, connections)
+
+
+def _seen_view(one: Seen) -> SeenView:
+    source, destination = (str(end.pod or end.address) for end in (one.source, one.destination))
+    return SeenView(source, destination, one.protocol.name if one.protocol else "", one.port, one.times, one.last)
+
+
+def write(found: Recommendation, view: RecommendView) -> None:
+    """Print the policies as YAML, and what came of checking them."""
     for note in found.notes:
         click.echo(f"# note: {printable(note)}")
     for one in found.policies:
@@ -80,31 +140,26 @@ def write(present: Present, found: Recommendation, seen: list[Seen]) -> int:
         for line in commented(one):
             click.echo(line)
     if not found.policies:
-        click.echo("headgate: nothing to write; docs/audit.md says how to have connections audited first", err=True)
-        return 0
-    put = tuple((one.policy.key, one.policy) for one in found.policies)
-    gone = tuple((key, present.cluster.policies[key]) for key in found.replaces if key not in dict(put))
-    view, after = plan_and_cluster(present, Changes(put, gone))
-    checked, denied = _checked(after, seen)
+        return
     click.echo("---")
-    if gone:
-        click.echo(f"# They replace: {', '.join(str(key) for key, _ in gone)}. Apply these first, then delete those.")
-    click.echo(f"# Against the present: {summary(view)}")
-    for conn in denied:
-        ends = f"{conn.source.pod or conn.source.address} to {conn.destination.pod or conn.destination.address}"
-        click.echo(printable(f"# WOULD BE DENIED although it was seen: {ends} port {conn.port}"))
-    rest = f"; {len(seen) - checked:,} without ports or of pods that are gone were not" if checked < len(seen) else ""
-    click.echo(f"# Checked: of {checked:,} connections that were seen, {checked - len(denied):,} stay allowed{rest}.")
-    return len(denied)
+    if view.deletes:
+        click.echo(f"# They replace: {', '.join(view.deletes)}. Apply these first, then delete those.")
+    click.echo(f"# Against the present: {summary(view.plan)}")
+    for conn in view.denied:
+        ends = f"{conn.source} to {conn.destination} port {conn.port}"
+        click.echo(printable(f"# WOULD BE DENIED although it was seen: {ends}"))
+    rest = f"; {view.unchecked:,} without ports or of pods that are gone were not" if view.unchecked else ""
+    stay = view.checked - len(view.denied)
+    click.echo(f"# Checked: of {view.checked:,} connections that were seen, {stay:,} stay allowed{rest}.")
 
 
 def commented(one: Recommended) -> Iterator[str]:
-    """The manifest, with each rule's comment above it."""
-    left = dict(one.comments)
+    """The manifest, with what each rule came from above it."""
+    left = dict(one.evidence)
     for line in policy_manifest(one.policy):
         for place in [place for place in left if line.place.startswith(place)]:
             indent = line.text[: len(line.text) - len(line.text.lstrip())]
-            yield f"{indent}# {printable(left.pop(place))}"
+            yield f"{indent}# {printable(evidence_text(left.pop(place)))}"
         yield line.text
 
 

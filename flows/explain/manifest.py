@@ -49,6 +49,11 @@ class _Comment(NamedTuple):
 
 def policy_manifest(policy: Policy) -> list[ManifestLine]:
     """The lines of a NetworkPolicy; of a staged one as it will be, with the annotation that stages it."""
+    return _lines(policy_object(policy))
+
+
+def policy_object(policy: Policy) -> dict[str, Any]:
+    """The same as plain values; a rule that could not be understood is no plain value."""
     meta: dict[str, Any] = {"namespace": policy.key.namespace, "name": policy.key.name}
     annotations = _annotations(policy)
     if mode := mode_of(policy):
@@ -62,7 +67,7 @@ def policy_manifest(policy: Policy) -> list[ManifestLine]:
         rules = policy.ingress if direction is Direction.INGRESS else policy.egress
         if rules or direction in policy.isolates:
             spec[direction.value] = [_rule(one, direction, n, policy.errors) for n, one in enumerate(rules)]
-    return _lines({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": meta, "spec": spec})
+    return {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": meta, "spec": spec}
 
 
 def cluster_policy_manifest(policy: ClusterPolicy) -> list[ManifestLine]:

@@ -1,4 +1,5 @@
-"""The answers of `headgate matrix` and `headgate plan` as values, for JSON and for all ways to show them.
+"""The answers of `headgate matrix`, `headgate plan` and `headgate recommend` as values, for JSON and for
+all ways to show them.
 
 A change of a field's meaning or name is a new version. Nothing is computed here.
 """
@@ -7,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from typing import Any
 
 from flows.reach.ports import Ports, ports_text
 
 MATRIX_VERSION = 1
 PLAN_VERSION = 1
 EXPOSURE_VERSION = 1
+RECOMMEND_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +130,63 @@ class PlanView:
     def changes(self) -> bool:
         """Whether anything would change: reachability, or a flow."""
         return bool(self.reach or self.switches)
+
+
+@dataclass(frozen=True, slots=True)
+class SeenView:
+    """Connections that were seen. An end is a pod's NAMESPACE/NAME, or an address. `protocol` is "" and `port` None for
+    one that NetworkPolicies do not name; `last` is the time of the last, in UTC."""
+
+    source: str
+    destination: str
+    protocol: str
+    port: int | None
+    times: int
+    last: str
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceView:
+    """What a rule came from. `rule` is its place in the policy, as `ingress[0]`; `text` says it all for people.
+
+    `kind` is seen (`connections`), counted (by the present rule `counted`, which counted `packets` that were not
+    audited), or names (not seen: so that names can be resolved).
+    """
+
+    rule: str
+    kind: str
+    text: str
+    connections: tuple[SeenView, ...] = ()
+    counted: str = ""
+    packets: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RecommendedView:
+    """A NetworkPolicy as it can be applied, and the evidence of each of its rules."""
+
+    policy: dict[str, Any]
+    evidence: tuple[EvidenceView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RecommendView:
+    """The least policies of a namespace that allow what was seen.
+
+    `deletes` names its present policies that none of `policies` replaces under the same name: apply these first, then
+    delete those. `plan` is what both would do together. Of the connections that were seen, `checked` could be asked
+    about; `denied` are those of them that would be denied, `unchecked` is how many could not.
+    """
+
+    namespace: str
+    policies: tuple[RecommendedView, ...]
+    deletes: tuple[str, ...]
+    plan: PlanView
+    checked: int
+    denied: tuple[SeenView, ...]
+    unchecked: int
+    notes: tuple[str, ...] = ()
+    version: int = RECOMMEND_VERSION
 
 
 def narrowed(view: MatrixView, inside: Collection[int]) -> MatrixView:

@@ -77,11 +77,19 @@ class CountedRule(NamedTuple):
     packets: int
 
 
+class Evidence(NamedTuple):
+    """What a rule came from: connections that were seen, or the present rule that counted packets; of neither, it is
+    for names to be resolved."""
+
+    seen: tuple[Seen, ...] = ()
+    counted: CountedRule | None = None
+
+
 class Recommended(NamedTuple):
-    """A policy, and a comment for each of its rules by place, as `ingress[0]`."""
+    """A policy, and the evidence of each of its rules by place, as `ingress[0]`."""
 
     policy: Policy
-    comments: dict[str, str]
+    evidence: dict[str, Evidence]
 
 
 class Recommendation(NamedTuple):
@@ -134,7 +142,7 @@ class _Writer:
         rules = self._rules.setdefault((subject, direction), defaultdict(lambda: defaultdict(list)))
         if one.protocol is None or one.port is None:
             self._notes[
-                f"{_text(near)} and {_text(far)}: a protocol without ports was seen, which no rule allows alone"
+                f"{end_text(near)} and {end_text(far)}: a protocol without ports was seen, which no rule allows alone"
             ] = None
             return
         peer = self._peer(far)
@@ -166,7 +174,7 @@ class _Writer:
         key = _workload(pod) if pod is not None else (end.pod.namespace, end.workload)
         mine = self._pods.get(key, [])
         if not mine:
-            self._notes[f"{_text(end)} is gone, and so is what made it: it is left out"] = None
+            self._notes[f"{end_text(end)} is gone, and so is what made it: it is left out"] = None
             return None
         common = set.intersection(*(set(one.labels.items()) for one in mine))
         stable = {(name, value) for name, value in common if name not in VOLATILE_LABELS}
@@ -174,7 +182,7 @@ class _Writer:
             found = Selector(tuple(Requirement(name, Operator.IN, (value,)) for name, value in sorted(labels)))
             if labels and not self._others(found, end.pod.namespace, mine):
                 return found
-        self._notes[f"{_text(end)} has no labels that no other pod of its namespace has: it is left out"] = None
+        self._notes[f"{end_text(end)} has no labels that no other pod of its namespace has: it is left out"] = None
         return None
 
     def _others(self, selector: Selector, namespace: str, mine: Sequence[Pod]) -> bool:
@@ -199,18 +207,17 @@ class _Writer:
                 rules[peer] = {PortSpec(protocol, DNS_PORT): [] for protocol in (Protocol.UDP, Protocol.TCP)}
 
     def _policy(self, subject: Selector, counted: Sequence[CountedRule]) -> Recommended:
-        comments: dict[str, str] = {}
+        evidence: dict[str, Evidence] = {}
         rules: dict[Direction, tuple[Rule, ...]] = {}
         for direction in Direction:
             found = self._merged(self._rules.get((subject, direction), {}))
             kept = [one for one in counted if one.direction is direction and self._same(one.subjects, subject)]
-            rules[direction] = (*(rule for rule, _ in found), *(one.rule for one in kept))
-            texts = [text for _, text in found]
-            texts += [f"{one.place}: counted {one.packets:,} packets that were not audited" for one in kept]
-            comments.update({f"{direction.value}[{number}]": text for number, text in enumerate(texts)})
+            found += [(one.rule, Evidence(counted=one)) for one in kept]
+            rules[direction] = tuple(rule for rule, _ in found)
+            evidence.update({f"{direction.value}[{number}]": one for number, (_, one) in enumerate(found)})
         name = Key(self._namespace, self._name(subject))
         policy = Policy(name, subject, _BOTH, rules[Direction.INGRESS], rules[Direction.EGRESS])
-        return Recommended(policy, comments)
+        return Recommended(policy, evidence)
 
     def _same(self, one: Selector, other: Selector) -> bool:
         """Whether a selector of today's policies selects any pod of the subject."""
@@ -224,15 +231,15 @@ class _Writer:
         same = sorted(one for one in self._names if self._names[one] == name)
         return f"seen-{name}" + (f"-{same.index(subject) + 1}" if len(same) > 1 else "")
 
-    def _merged(self, rules: dict[Peer, dict[PortSpec, list[Seen]]]) -> list[tuple[Rule, str]]:
+    def _merged(self, rules: dict[Peer, dict[PortSpec, list[Seen]]]) -> list[tuple[Rule, Evidence]]:
         """Peers with the same ports share a rule."""
         by_ports: dict[tuple[PortSpec, ...], list[Peer]] = defaultdict(list)
         for peer, of_peer in rules.items():
             by_ports[tuple(sorted(of_peer))].append(peer)
         found = []
         for ports, peers in sorted(by_ports.items()):
-            seen = [one for peer in peers for some in rules[peer].values() for one in some]
-            found.append((Rule(tuple(sorted(peers, key=str)), ports), _comment(seen)))
+            seen = tuple(one for peer in peers for some in rules[peer].values() for one in some)
+            found.append((Rule(tuple(sorted(peers, key=str)), ports), Evidence(seen)))
         return found
 
 
@@ -245,14 +252,18 @@ def _short(end: SeenEnd) -> str:
     return re.sub(r"[^a-z0-9-]", "-", name.lower())[:MAX_NAME].strip("-") or "pods"
 
 
-def _text(end: SeenEnd) -> str:
+def end_text(end: SeenEnd) -> str:
+    """An end for people."""
     return f"pod {end.pod}" if end.pod is not None else str(end.address)
 
 
-def _comment(seen: Sequence[Seen]) -> str:
-    if not seen:
+def evidence_text(evidence: Evidence) -> str:
+    """What a rule came from, in a line for people."""
+    if evidence.counted is not None:
+        return f"{evidence.counted.place}: counted {evidence.counted.packets:,} packets that were not audited"
+    if not evidence.seen:
         return "not seen: names are resolved here"
-    pairs = sorted({f"{_text(one.source)} to {_text(one.destination)}" for one in seen})
+    pairs = sorted({f"{end_text(one.source)} to {end_text(one.destination)}" for one in evidence.seen})
     more = f" and {len(pairs) - 1} more pairs" if len(pairs) > 1 else ""
-    times = sum(one.times for one in seen)
-    return f"seen {times:,} times, last {max(one.last for one in seen)}: {pairs[0]}{more}"
+    times = sum(one.times for one in evidence.seen)
+    return f"seen {times:,} times, last {max(one.last for one in evidence.seen)}: {pairs[0]}{more}"

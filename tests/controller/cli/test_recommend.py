@@ -19,6 +19,7 @@ from controller.metrics.registry import Metrics
 from controller.status.audit_model import AuditEnd, AuditEvent
 from tests.flows.reach.test_recommend import DB, SHOP, WEB
 from tests.helpers.controller.fake_views import EVENT, FakeViews
+from tests.helpers.json_forms import fits
 
 NOW = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
@@ -63,11 +64,33 @@ def test_policies_are_written_commented_and_checked(
     assert written["seen-db"]["ingress"][0]["ports"] == [{"protocol": "TCP", "port": 5432}]
 
 
+def test_programs_get_policies_as_objects_with_the_evidence_of_each_rule(
+    views: FakeViews, server: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    views.audit.log.append([event(str(WEB[0].key), str(DB.key), "10.0.0.9", 5432)])
+    assert main(["--server", server, "recommend", "--namespace", "shop"]) == 0
+    applied = [one for one in yaml.safe_load_all(capsys.readouterr().out) if one]
+    assert main(["--server", server, "recommend", "--namespace", "shop", "-o", "json"]) == 0
+    found = fits("recommend", capsys.readouterr().out)
+    assert [one["policy"] for one in found["policies"]] == applied
+    assert found["deletes"] == ["shop/old"] and (found["checked"], found["unchecked"], found["denied"]) == (1, 0, [])
+    evidence = {one["policy"]["metadata"]["name"]: one["evidence"] for one in found["policies"]}
+    seen = {"source": "shop/web-1", "destination": "shop/db", "protocol": "TCP", "port": 5432, "times": 1, "last": NOW}
+    assert [(one["rule"], one["kind"], one["connections"]) for one in evidence["seen-db"]] == [
+        ("ingress[0]", "seen", [seen])
+    ]
+    assert {one["rule"]: one["kind"] for one in evidence["seen-web"]} == {"egress[0]": "names", "egress[1]": "seen"}
+    assert {one["kind"] for one in found["plan"]["objects"]} == {"NetworkPolicy"}
+
+
 def test_without_anything_seen_nothing_is_written(
     server: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     assert main(["--server", server, "recommend", "--namespace", "shop"]) == 1
     assert "no connection of a pod of namespace shop was seen" in capsys.readouterr().out
+    assert main(["--server", server, "recommend", "--namespace", "shop", "-o", "json"]) == 1
+    found = fits("recommend", capsys.readouterr().out)
+    assert found["policies"] == [] and found["deletes"] == [] and found["notes"]
     wrong = tmp_path / "wrong"
     wrong.write_text("{}\n")
     assert main(["--server", server, "recommend", "--namespace", "shop", "--events", str(wrong)]) == 2

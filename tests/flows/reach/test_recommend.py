@@ -12,7 +12,7 @@ from flows.cluster.model import Cluster, Direction, Key, Namespace, Node, Pod, P
 from flows.cluster.net import parse_address
 from flows.policy.probe import Probe
 from flows.policy.verdict import verdict
-from flows.reach.recommend import CountedRule, Seen, SeenEnd, recommend
+from flows.reach.recommend import CountedRule, Seen, SeenEnd, evidence_text, recommend
 from tests.helpers.cluster.generated_clusters import clusters, probes
 
 
@@ -81,8 +81,9 @@ def test_workloads_are_selected_by_labels_that_last_and_names_are_resolved() -> 
     assert [one.policy.key.name for one in (web, db)] == ["seen-web", "seen-db"]
     assert [one.key for one in web.policy.subjects.requirements] == ["app"]
     assert len(web.policy.egress) == 2 and len(web.policy.ingress) == 1 and db.policy.egress == ()
-    assert any("names are resolved here" in text for text in web.comments.values())
-    assert db.comments["ingress[0]"].startswith("seen 6 times, last 2027: pod shop/web-1 to pod shop/db and 1 more")
+    assert any("names are resolved here" in evidence_text(one) for one in web.evidence.values())
+    text = evidence_text(db.evidence["ingress[0]"])
+    assert text.startswith("seen 6 times, last 2027: pod shop/web-1 to pod shop/db and 1 more")
     assert found.replaces == (Key("shop", "old"),)
 
 
@@ -99,4 +100,5 @@ def test_rules_that_counted_what_was_not_audited_are_kept() -> None:
     counted = CountedRule(Selector(), Direction.INGRESS, Rule(), "shop/old ingress[0]", 12)
     found = recommend(SHOP, "shop", [seen(WEB[0], DB)], [counted])
     assert all(Rule() in one.policy.ingress for one in found.policies)
+    assert all(counted in [each.counted for each in one.evidence.values()] for one in found.policies)
     assert not recommend(SHOP, "other", [seen(WEB[0], DB)]).policies
