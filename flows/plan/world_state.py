@@ -17,7 +17,7 @@ from flows.bridge.network import FLAT_NETWORK, NetworkOptions
 from flows.bridge.node_names import NodeNames
 from flows.bridge.owners import Owners
 from flows.bridge.routing import NetworkMode
-from flows.bridge.state import Binding, BindingResult, BridgeState, PodBinding, PortProblem
+from flows.bridge.state import USERSPACE_DATAPATHS, Binding, BindingResult, BridgeState, PodBinding, PortProblem
 from flows.cluster.domain_names import NamePatterns
 from flows.cluster.model import AuditMode, Cluster, Direction, Key, Pod, Policy, Selector
 from flows.cluster.net import Net
@@ -40,6 +40,7 @@ from flows.policy.levels import PlacedPolicy
 from flows.policy.policy_notes import policy_notes
 from flows.policy.tracked_sets import PodSet, TrackedRule
 from flows.render.answers import DnsServer
+from flows.services.sctp import without_sctp
 from flows.services.served import ServedPort
 
 NOT_SERVED = BindingResult(Binding(), ())  # of a bridge that is not served
@@ -201,7 +202,20 @@ class WorldState:
     @property
     def service_problems(self) -> Mapping[Key, tuple[str, ...]]:
         """By Service, what of it has no effect, and why."""
-        return self._objects.services.problems
+        found, sctp = self._objects.services.problems, self._objects.services.sctp
+        userspace = sorted(self._userspace_nodes()) if sctp else ()
+        if not userspace:
+            return found
+        more = {key: (*found.get(key, ()), without_sctp(key, userspace)) for key in sctp}
+        return {**found, **more}
+
+    def _userspace_nodes(self) -> set[str]:
+        """The nodes whose switches forward with the userspace datapath."""
+        return {
+            bridge.node
+            for name, bridge in self.bridges.items()
+            if bridge.datapath_type in USERSPACE_DATAPATHS and not self.owners.refusal(name)
+        }
 
     @property
     def services_without_room(self) -> Sequence[Key]:

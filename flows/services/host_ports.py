@@ -41,8 +41,6 @@ def serve_host_ports(
     """The host ports of a pod, in each family that it has an address of. What another object has is told."""
     key = host_port_key(pod.key)
     at = {address.version: address for address in reversed(pod.addresses)}
-    if any(port.protocol is Protocol.SCTP for port in pod.host_ports):
-        problems.append("pods reach host ports of SCTP on the kernel's datapath only")
     had: dict[tuple[Protocol, int, int, int], dict[Frontend, None]] = {}
     for port in pod.host_ports:
         for address in _addresses(port, node):

@@ -13,7 +13,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator, Mapping
 
-from flows.cluster.model import EndpointSlice, Key, Pod, Service
+from flows.cluster.model import EndpointSlice, Key, Pod, Protocol, Service
 from flows.cluster.net import Net
 from flows.services import limits
 from flows.services.endpoints import countable
@@ -26,12 +26,16 @@ Claims = Mapping[Frontend, Claim]
 
 
 class ServiceIndex:
-    """`problems` has, by Service, what the operator must know: frontends of stronger claims, endpoints left out."""
+    """`problems` has, by Service, what the operator must know: frontends of stronger claims, endpoints left out.
+
+    `sctp` are those with ports of SCTP, which only the kernel's datapath translates.
+    """
 
     def __init__(self, at_other_nodes: bool = True) -> None:
         """`at_other_nodes`: switches translate what is for the node ports of other nodes, see `other_nodes`."""
         self._at_other_nodes = at_other_nodes
         self.problems: dict[Key, tuple[str, ...]] = {}
+        self.sctp: set[Key] = set()
         self._services: dict[Key, Service] = {}
         self._pods: dict[Key, Pod] = {}  # with host ports, by the key that stands for them
         self._pods_on: dict[str, set[Key]] = {}  # their keys by node
@@ -134,6 +138,10 @@ class ServiceIndex:
                 ports = ()
                 reason = f"its ports cannot be worked out, so it has none: {type(error).__name__}: {error}"
                 self.problems[key] = (reason,)
+            if any(one.port.protocol is Protocol.SCTP for one in ports):
+                self.sctp.add(key)
+            else:
+                self.sctp.discard(key)
             if ports == self._ports.get(key, ()):
                 continue
             changed.add(key)

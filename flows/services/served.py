@@ -6,7 +6,7 @@ import enum
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-from flows.cluster.model import EndpointSlice, Protocol, Service, ServicePort
+from flows.cluster.model import EndpointSlice, Service, ServicePort
 from flows.cluster.net import Net
 from flows.pipeline.affinity import MOST_SECONDS
 from flows.services import limits
@@ -119,8 +119,6 @@ def serve(
         problems.append(
             f"session affinity ends {MOST_SECONDS} s after a client's last connection, the switch's longest"
         )
-    if any(port.protocol is Protocol.SCTP for port in service.ports):
-        problems.append("SCTP is served on the kernel's datapath only: nodes with the userspace datapath refuse it")
     left = limits.MAX_SERVICE_FLOWS
     for port in service.ports:
         left -= _flows(service, port)

@@ -27,7 +27,9 @@ from flows.cluster.model import (
 from flows.cluster.net import Net, parse_address, parse_network
 from flows.plan.encoder import EncodedPort, FlowEncoder
 from flows.services import limits
+from flows.services.frontends import host_port_key
 from flows.services.index import ServiceIndex
+from flows.services.sctp import without_sctp
 from flows.services.served import ServedPort
 from flows.wire import groups as wire_groups
 from flows.wire.values import WireGroup
@@ -63,11 +65,14 @@ def cluster(*objects: Service | EndpointSlice, zones: tuple[str, str] = ("", "")
 class Play:
     """Two nodes with their switches, and Services that come and go."""
 
-    def __init__(self, network: NetworkOptions = ROUTED) -> None:
+    def __init__(
+        self, network: NetworkOptions = ROUTED, datapath_types: tuple[str, str] = ("netdev", "netdev")
+    ) -> None:
         self.driver = Driver(network=network)
         for number, name in enumerate(NAMES, 1):
             self.driver.send()
-            self.driver.core.world.set_bridge(BridgeState("db", f"br-{name}", number, name, datapath_type="netdev"))
+            kind = datapath_types[number - 1]
+            self.driver.core.world.set_bridge(BridgeState("db", f"br-{name}", number, name, datapath_type=kind))
         self.driver.send(ClusterChanged(cluster()))
         self.driver.sync()
         for number, _ in enumerate(NAMES, 1):
@@ -230,6 +235,31 @@ def test_what_all_services_cost_together_is_limited_and_told(monkeypatch: pytest
     play.step(service(API, 6), slice_of(API, 3))
     assert play.targets(0) == play.targets(1) == ["10.0.0.3:8080"]
     assert list(service_problems(play.driver.core.world)) == []
+
+
+@pytest.mark.parametrize(
+    ("datapath_types", "told"),
+    [(("", "system"), ()), (("system", "netdev"), ("two",)), (("netdev", "netdev"), ("one, two",))],
+)
+def test_sctp_is_told_where_a_node_does_not_translate_it(datapath_types: tuple[str, str], told: tuple[str]) -> None:
+    play = Play(datapath_types=datapath_types)
+    play.step(service(WEB, 5, Protocol.SCTP), slice_of(WEB, 1, protocol=Protocol.SCTP), service(API, 6))
+    world = play.driver.core.world
+    found = [(one.key, one.reason) for one in service_problems(world)]
+    reason = "with the userspace datapath SCTP is refused at nodes: "
+    assert found == [("Service shop/web", reason + names) for names in told]
+    for number, name in enumerate(NAMES, 1):  # the nodes are installed anew
+        world.set_bridge(BridgeState("db", f"br-{name}", number, name, datapath_type="system"))
+    assert list(service_problems(world)) == []
+    play.step(service(WEB, 5), slice_of(WEB, 1))
+    world.set_bridge(BridgeState("db", "br-one", 1, "one", datapath_type="netdev"))
+    assert list(service_problems(world)) == []
+
+
+def test_many_nodes_and_host_ports_are_told_in_short() -> None:
+    nodes = [f"n{number}" for number in range(1, 6)]
+    assert without_sctp(WEB, nodes).endswith(": n1, n2, n3 and 2 more")
+    assert "host ports of SCTP" in without_sctp(host_port_key(WEB), nodes)
 
 
 def test_only_the_first_problems_are_listed() -> None:
