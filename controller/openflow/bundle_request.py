@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from controller.openflow import group_messages, messages, meter_messages
 from controller.openflow.messages import BundleControl
@@ -16,11 +16,13 @@ from flows.wire.values import NO_GROUP_CHANGES, FlowChanges, GroupChanges
 
 
 class BundlePhase(enum.Enum):
-    """What the switch has to answer next for a bundle: its meters, its flow-mods, or the commit."""
+    """What the switch has to answer next for a bundle: its meters, its flow-mods, the commit, or the deletion of
+    meters."""
 
     METERS = enum.auto()
     FILLING = enum.auto()
     COMMITTING = enum.auto()
+    DELETING = enum.auto()
 
 
 @dataclass(slots=True)
@@ -30,7 +32,8 @@ class BundleRequest:
     Its xids are consecutive: `meter_count` from `meter_xid` on for the meters and their barrier, `first` for the open
     request, one for each group-mod before the flows, for each flow-mod, and for each group-mod after them, then one
     each for close, commit and discard. An error of the switch has the xid of the message that it refuses, and so leads
-    back to the meter, group or flow.
+    back to the meter, group or flow. The deletion of meters has xids of its own, from `delete_xid` on; `ended` gets
+    what these meters had counted.
     """
 
     number: int
@@ -43,6 +46,8 @@ class BundleRequest:
     bundle_id: int = 0
     phase: BundlePhase = BundlePhase.FILLING
     error: str = ""
+    delete_xid: int = 0
+    ended: meter_messages.MeterDump = field(default_factory=meter_messages.MeterDump)
 
     @property
     def label(self) -> str:
@@ -111,6 +116,20 @@ class BundleRequest:
     def discard_request(self) -> bytes:
         """OFPBCT_DISCARD_REQUEST."""
         return messages.bundle_control(BundleControl.DISCARD_REQUEST, self.bundle_id, self.discard_xid)
+
+    def delete_meters(self, first: int) -> bytes:
+        """The requests that delete meters, with `meter_messages.count_meter_deletes` xids from `first` on."""
+        self.phase, self.delete_xid = BundlePhase.DELETING, first
+        return meter_messages.meter_deletes(self.meters, first)
+
+    def is_deleting(self, xid: int) -> bool:
+        """Whether an answer with this xid is about meters that are deleted."""
+        return self.phase is BundlePhase.DELETING and self.delete_xid <= xid <= self.deleted_xid
+
+    @property
+    def deleted_xid(self) -> int:
+        """xid of the barrier after the meters that are deleted."""
+        return self.delete_xid + meter_messages.count_meter_deletes(self.meters) - 1
 
     def note_meter_error(self, xid: int, message: bytes, text: str) -> None:
         """Keep the first error of a meter message. `text` is the name of the error."""

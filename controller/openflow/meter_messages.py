@@ -73,11 +73,26 @@ def count_meter_mods_before(changes: MeterChanges) -> int:
 
 
 def meter_deletes(changes: MeterChanges, first_xid: int) -> bytes:
-    """Meter-mods that delete meters."""
-    return b"".join(
+    """Requests for the counters of the meters that go, meter-mods that delete them, and a barrier, with
+    `count_meter_deletes` xids from `first_xid` on.
+
+    What a meter has counted since the last dump is lost with it. A meter that is not there is an error, and no harm.
+    """
+    ask, gone = _ASK.size + 8, changes.deletes
+    parts = [
+        _ASK.pack(_VERSION, _MULTIPART_REQUEST, ask, xid, MeterMultipart.COUNTERS, 0) + struct.pack("!I4x", number)
+        for xid, number in enumerate(gone, first_xid)
+    ]
+    parts += [
         _CHANGE.pack(_VERSION, _MOD, _CHANGE.size, xid, _DELETE, 0, number)
-        for xid, number in enumerate(changes.deletes, first_xid)
-    )
+        for xid, number in enumerate(gone, first_xid + len(gone))
+    ]
+    return b"".join(parts) + _HEADER.pack(_VERSION, _BARRIER_REQUEST, _HEADER.size, first_xid + 2 * len(gone))
+
+
+def count_meter_deletes(changes: MeterChanges) -> int:
+    """The number of messages of `meter_deletes`, the barrier included."""
+    return 2 * len(changes.deletes) + 1
 
 
 def _change(command: int, number: int, band: MeterBand, xid: int) -> bytes:

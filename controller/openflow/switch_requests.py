@@ -14,8 +14,9 @@ A bundle goes through `BundlePhase`:
 
 1. METERS, if meters change: meter-mods and a barrier. The barrier's reply starts the next phase (`barrier_reply`).
 2. FILLING: open, mods of flows and groups, and close, streamed by the sending thread (`_chunks`).
-3. COMMITTING, after the close reply: commit. Its reply posts BundleDone, and meters that are not used any more are
-   deleted.
+3. COMMITTING, after the close reply: commit.
+4. DELETING, after the commit reply, if meters are not used any more: their last counters, their deletion, a barrier.
+   The last reply posts BundleDone.
 
 When a bundle fails: OVS reports a refused flow-mod at once, and would still commit the others if asked to. So the
 commit is sent only after the close reply, and any error before that ends the bundle: `error` finds the flow by its xid,
@@ -122,9 +123,11 @@ class SwitchRequests:
             return f"{current.label} took longer than {most:g} s" if now - self._began > most else ""
 
     def waits_for(self, xid: int) -> bool:
-        """Whether a multipart reply with this xid belongs to the current dump."""
+        """Whether a multipart reply with this xid belongs to the current request."""
         current = self._current
-        return isinstance(current, DumpRequest) and current.first_xid <= xid <= current.xid
+        if isinstance(current, BundleRequest):
+            return current.is_deleting(xid)
+        return current is not None and current.first_xid <= xid <= current.xid
 
     def end(self, reason: str) -> None:
         """The session has ended, so every request fails."""
@@ -212,9 +215,13 @@ class SwitchRequests:
         )  # fmt: skip
 
     def group_or_meter_reply(self, xid: int, kind: int, message: bytes) -> None:
-        """A reply about groups or meters, for the current dump. Raises CodecError."""
+        """A reply about groups or meters, for the current request. Raises CodecError."""
         with self._lock:
             current = self._current
+            if isinstance(current, BundleRequest) and current.is_deleting(xid):
+                current.ended.add(kind, message)
+                self._progress = self._clock()
+                return
             if not isinstance(current, DumpRequest) or not current.first_xid <= xid < current.xid:
                 return
             if current.groups is not None and xid == current.group_xid and kind == group_messages.GROUP_DESCRIPTIONS:
@@ -228,15 +235,16 @@ class SwitchRequests:
         """The switch has handled the meter-mods before the barrier."""
         with self._lock:
             current = self._current
-            if not isinstance(current, BundleRequest) or current.phase is not BundlePhase.METERS:
+            if not isinstance(current, BundleRequest):
                 return
-            if xid != current.first - 1:
-                return
-            self._progress = self._clock()
-            if current.error:
-                self._fail(current, current.error)
-            else:
-                self._fill(current)
+            if current.phase is BundlePhase.DELETING and xid == current.deleted_xid:
+                self._done(current)
+            elif current.phase is BundlePhase.METERS and xid == current.first - 1:
+                self._progress = self._clock()
+                if current.error:
+                    self._fail(current, current.error)
+                else:
+                    self._fill(current)
 
     def bundle_reply(self, xid: int, message: bytes) -> None:
         """A bundle control reply. Raises CodecError."""
@@ -255,12 +263,16 @@ class SwitchRequests:
                 return
             if kind != BundleControl.COMMIT_REPLY or xid != current.commit_xid:
                 return
-            if current.meters.deletes:
-                first = self._take_xids(len(current.meters.deletes))
-                self._outbox.put(meter_messages.meter_deletes(current.meters, first))
-            self._current = None
-            self._start_next()
-        self._post(BundleDone(self._dpid, self._session, current.number))
+            if current.meters.deletes and current.phase is BundlePhase.COMMITTING:
+                first = self._take_xids(meter_messages.count_meter_deletes(current.meters))
+                self._outbox.put(current.delete_meters(first))
+            elif not current.meters.deletes:
+                self._done(current)
+
+    def _done(self, bundle: BundleRequest) -> None:
+        self._current = None
+        self._post(BundleDone(self._dpid, self._session, bundle.number, bundle.ended.dropped))
+        self._start_next()
 
     def error(self, xid: int, message: bytes) -> str:
         """An error message of the switch. Returns the reason to end the session, or an empty string."""

@@ -7,9 +7,9 @@ command (see `commands`) also has that command's number.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from controller.reconcile.meters import MeterReport
+from controller.reconcile.meters import MeterCounters, MeterReport
 from controller.reconcile.ownership import Member, View
 from controller.reconcile.problem import Problem
 from flows.bridge.connection_peer import NO_PEER, ConnectionPeer
@@ -139,11 +139,12 @@ class FlowsDrifted:
 
 @dataclass(frozen=True, slots=True)
 class BundleDone:
-    """The switch has committed bundle `number`."""
+    """The switch has committed bundle `number`. `ended` has what the meters that went with it had counted."""
 
     dpid: int
     session: int
     number: int
+    ended: Mapping[int, MeterCounters] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

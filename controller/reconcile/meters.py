@@ -10,6 +10,7 @@ When the last such flow goes, `changes` deletes it after the bundle.
 from __future__ import annotations
 
 import struct
+from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -18,6 +19,7 @@ from flows.pipeline.pod_limits import NO_RATES, Limit, MeterBand, Rates, read_me
 
 # A meter is the first instruction of a flow (OpenFlow 1.4.1 section 7.2.4): type 6, 8 bytes, the meter's number.
 _METER = struct.Struct("!HHI")
+MAX_ENDED = 4096
 _HEAD = struct.pack("!HH", 6, _METER.size)
 
 
@@ -60,13 +62,15 @@ def meter_of(instructions: bytes) -> int | None:
 class MeterLedger:
     """`references` counts the desired flows by meter. `refused` is why the switch cannot have meters, else "".
 
-    `most` is how many it can have, None before the first dump.
+    `most` is how many it can have, None before the first dump. `ended` has the last counters of meters that were
+    deleted, until they are taken; of more than MAX_ENDED the oldest are forgotten.
     """
 
     rates: Rates = NO_RATES
     references: dict[int, int] = field(default_factory=dict)
     there: dict[int, MeterBand | None] = field(default_factory=dict)
     dropped: Mapping[int, MeterCounters] = field(default_factory=dict)
+    ended: deque[tuple[int, MeterCounters]] = field(default_factory=lambda: deque(maxlen=MAX_ENDED))
     most: int | None = None
     refused: str = ""
     _dirty: set[int] = field(default_factory=set)  # meters that may differ from the desired ones
@@ -134,6 +138,12 @@ class MeterLedger:
     def _desired_band(self, number: int) -> MeterBand | None:
         found = read_meter(number)
         return self.rates.band(*found) if found and number in self.references else None
+
+    def note_ended(self, ended: Mapping[int, MeterCounters]) -> None:
+        """The switch has deleted these meters, which had counted so much."""
+        self.ended.extend(ended.items())
+        if ended:
+            self.dropped = {number: one for number, one in self.dropped.items() if number not in ended}
 
     def done(self, changes: MeterChanges) -> None:
         """The switch has made these changes."""

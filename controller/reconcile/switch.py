@@ -234,6 +234,7 @@ class Switch:
         if event.session != self.session or bundle is None or bundle.number != event.number:
             return
         self.in_flight = None
+        self.meters.note_ended(event.ended)
         if not self.flows.dump_is_current:
             return
         self.settled_at = now

@@ -1,4 +1,5 @@
-"""How many copies of audited packets the meters of switches dropped, from the counters that dumps bring."""
+"""How many copies of audited packets the meters of switches dropped, from the counters that dumps bring, and
+the last ones of meters that are deleted."""
 
 from __future__ import annotations
 
@@ -13,17 +14,20 @@ from flows.pipeline.pod_limits import REPORTS, CopyReason, Limit, read_meter
 
 
 class Unreported(NamedTuple):
-    """Packets of one pod, or of a bridge's pods together (None), that were not reported. `sent`: that the pod sent."""
+    """Packets of one pod, or of a bridge's pods together (None), that were not reported. `sent`: that the pod sent.
+    `gone`: they are of one pod, which is not there any more."""
 
     node: str
     pod: Key | None
     sent: bool
     packets: int
+    gone: bool = False
 
     def event(self, time: str) -> AuditEvent:
         """As an event, without a number."""
         end = AuditEnd("pod", str(self.pod)) if self.pod is not None else AuditEnd("node", self.node)
-        whose = f"pod {self.pod}" if self.pod is not None else "pods of this node together"
+        several = "a pod of this node that is gone" if self.gone else "pods of this node together"
+        whose = f"pod {self.pod}" if self.pod is not None else several
         text = f"more packets than are reported, {'from' if self.sent else 'to'} {whose}"
         source, destination = (end, AuditEnd()) if self.sent else (AuditEnd(), end)
         return AuditEvent(
@@ -43,6 +47,8 @@ class UnreportedCopies:
         meter. Called under the lock."""
         found = []
         for dpid, switch in reconciler.switches.items():
+            while switch.meters.ended:
+                found += self._ended(reconciler, dpid, *switch.meters.ended.popleft())
             dropped = switch.meters.dropped  # each dump brings a new mapping
             if self._read.get(dpid) is dropped:
                 continue
@@ -58,6 +64,13 @@ class UnreportedCopies:
                 del self._read[dpid]
                 self._last.pop(dpid, None)
         return found
+
+    def _ended(self, reconciler: Reconciler, dpid: int, number: int, counters: MeterCounters) -> list[Unreported]:
+        """A meter was deleted: the next one with its number begins at 0."""
+        if not _is_of_audit(number):
+            return []
+        last = self._last.get(dpid, {}).pop(number, None)
+        return _grown(reconciler, dpid, {} if last is None else {number: last}, {number: counters})
 
 
 def _is_of_audit(number: int) -> bool:
@@ -81,5 +94,6 @@ def _grown(
         if packets:
             pod = plan.pod_at(place) if limit in REPORTS else None
             sent = limit is not Limit.RECEIVED_REPORTS
-            found.append(Unreported(reconciler.world.bridges[name].node, pod, sent, packets))
+            gone = limit in REPORTS and pod is None
+            found.append(Unreported(reconciler.world.bridges[name].node, pod, sent, packets, gone))
     return found

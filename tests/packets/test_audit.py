@@ -4,6 +4,7 @@ nobody else's; and what is not audited has the flows that it always has."""
 from __future__ import annotations
 
 import json
+import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -190,6 +191,18 @@ def test_a_flood_is_counted_and_hides_nobody_else(lab: Lab) -> None:
     repeated = lab.product.get("/audit")["unreported"].get("repeated", 0)
     assert 0 < reported < came / 4
     assert came - repeated <= told["packets"] + reported <= came
+
+
+@pytest.mark.usefixtures("isolated")
+def test_what_was_denied_just_before_audit_is_switched_off_is_counted(lab: Lab) -> None:
+    audit_namespace(lab, "denied")
+    after = last(lab)
+    denied(lab, A)  # has the meters read
+    put(lab, NEIGHBOR, [encode(replace(packet(lab, NEIGHBOR, A), sport=port)) for port in range(6024, 8024)])
+    time.sleep(1.0)  # until the switch has taken them
+    audit_namespace(lab, None)
+    told = one_event(lab, after, verdict="unreported")
+    assert told["source"]["name"] == NEIGHBOR and told["packets"] > 100
 
 
 def test_without_audit_flows_are_those_of_before_and_nothing_is_reported(lab: Lab) -> None:

@@ -105,12 +105,32 @@ def test_meters_are_there_before_the_bundle_that_needs_them_and_go_after_it(app:
     assert dumped.meters.there == made.adds
     assert {number: one.packets for number, one in dumped.meters.dropped.items()} == {CONNECTIONS: 0, FRAGMENTS: 0}
     changed = MeterChanges({}, {CONNECTIONS: MeterBand(20, 160)}, (FRAGMENTS,))
-    assert app.send(up, 2, deletes=(passing[1],), meters=changed) == BundleDone(DPID, up.session, 2)
+    done = app.send(up, 2, deletes=(passing[1],), meters=changed)
+    assert isinstance(done, BundleDone)
+    assert (done.session, done.number, set(done.ended)) == (up.session, 2, {FRAGMENTS})
     dumped = app.dump(up)
     assert dumped.meters is not None
     assert dumped.meters.there == {CONNECTIONS: MeterBand(20, 160)}
     assert dumped.flows == by_key(passing[0])
     assert "meter=7 " in bridge.switch.ofctl("-OOpenFlow14", "dump-meters", bridge.target)
+
+
+def test_a_meter_that_goes_tells_what_it_has_counted_since_it_was_read(app: AppProcess, bridge: Bridge) -> None:
+    bridge.add_ports({"p1": 1, "p2": 2})
+    up = connect(bridge, app)
+    made = MeterChanges({CONNECTIONS: MeterBand(1, 1), FRAGMENTS: MeterBand(1, 1)}, {}, ())
+    actions = Meter(CONNECTIONS), Output(2)
+    passing = encode_flow(Flow(0, 1, match(exactly(oxm.IN_PORT, 1)), actions, None, cookie(CookieKind.PIPELINE, 0)))
+    app.send(up, 1, adds=(passing,), meters=made)
+    for _ in range(20):
+        bridge.inject("p1", bytes(64))
+    bridge.settle()
+    bridge.switch.ofctl("-OOpenFlow14", "del-meter", bridge.target, f"meter={FRAGMENTS}")  # an error, and no harm
+    done = app.send(up, 2, deletes=(passing,), meters=MeterChanges({}, {}, (FRAGMENTS, CONNECTIONS)))
+    assert isinstance(done, BundleDone) and done.ended.keys() == {CONNECTIONS}
+    assert 10 <= done.ended[CONNECTIONS].packets < 20
+    dumped = app.dump(up)
+    assert dumped.meters is not None and not dumped.meters.there and not dumped.flows
 
 
 def test_a_meter_that_the_switch_refuses_is_named_and_nothing_of_the_bundle_is_in_force(
