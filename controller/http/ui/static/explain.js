@@ -4,8 +4,7 @@ import {h, a, put, pod, policy, node, count, shell, svg} from './dom.js';
 import {ask} from './api.js';
 import {store} from './store.js';
 import {head, section, failed} from './view.js';
-import {manifest} from './policies.js';
-import {policyOf} from './pods.js';
+import {manifest, policyOf} from './rules.js';
 
 const MAX_MANIFESTS = 4, SUBJECT = ['subject', 'direction'], PORT = ['protocol', 'port'];
 

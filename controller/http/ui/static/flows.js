@@ -3,7 +3,7 @@
 import {h, put, pod, count, rate} from './dom.js';
 import {ask} from './api.js';
 import {empty, failed} from './view.js';
-import {policyOf} from './pods.js';
+import {policyOf} from './rules.js';
 
 const EVERY = 5000; // milliseconds between two readings of counters
 const nameOf = one => `${one.bridge} ${one.table} ${one.priority} ${one.match}`;

@@ -5,7 +5,7 @@ import {ask} from './api.js';
 import {store, look} from './store.js';
 import {head, section, empty, longTable, filter, keep} from './view.js';
 import {flowsTable} from './flows.js';
-import {stagedTable} from './policies.js';
+import {rules, stagedTable} from './rules.js';
 
 const state = one => (one.reason ? h('span', {class: 'bad', title: one.reason}, 'problem') :
   h('span', {class: one.installed ? 'good' : 'warn'}, one.installed ? 'realized' : 'not realized'));
@@ -77,21 +77,6 @@ export async function podView({key}, {signal, on}) {
 function isolation(entries) {
   return table('Isolation', [['Direction'], ['Isolated by'], ['Packets dropped', 'number']], entries.map(one => [one.direction,
     one.policies.length ? h('span', {}, one.policies.map((key, n) => [n ? ', ' : '', policy(key)])) : 'nothing: everything may pass', count(one.denied_packets)]));
-}
-
-export function rules(entries) {
-  if (!entries.length) return empty('No rule allows anything.');
-  const peers = one => (one.peers === null ? 'anyone' : h('details', {}, h('summary', {}, `${count(one.peer_count)} addresses`),
-    h('ul', {}, one.peers.slice(0, 100).map(peer => h('li', {}, h('code', {}, peer.address), ' ', peer.pods.map(key => [pod(key), ' ']))))));
-  return table('Rules', [['Rule'], ['Direction'], ['Peers'], ['Ports'], ['Packets', 'number']], entries.map(one => [
-    h('span', {}, one.rules.map((text, n) => [n ? h('br') : '', policyOf(text)])), one.direction, peers(one),
-    one.ports === null ? 'every port' : one.ports.join(', '), count(one.packets)]));
-}
-
-/** `ns/name ingress[0]` with a link to the policy. */
-export function policyOf(text) {
-  const [key, ...rest] = text.split(' ');
-  return h('span', {}, policy(key), ` ${rest.join(' ')}`);
 }
 
 function history(entries) {

@@ -4,7 +4,7 @@ import {h, a, pod, policy, node, count, table, facts, shell, link} from './dom.j
 import {ask} from './api.js';
 import {store} from './store.js';
 import {head, section, empty, longTable, filter, keep} from './view.js';
-import {rules} from './pods.js';
+import {manifest, rules, stagedTable} from './rules.js';
 
 const STAGED = {audit: 'staged', 'audit-deletion': 'deletion staged'};
 const state = one => (one.mode ? h('span', {class: 'warn', title: one.reason}, STAGED[one.mode] || one.mode) : plain(one));
@@ -21,21 +21,6 @@ export function policiesView({q = ''}, {on}) {
   on('state', () => rows.set(wanted()));
   return h('div', {}, head('Policies', {command: 'headgate status --policies'}),
     filter('Filter', q, value => { text = value.trim().toLowerCase(); keep({q: value}); rows.set(wanted()); }), rows);
-}
-
-/** A manifest with line numbers. `marks` are [place, kind]: lines at such a place, or below it, are marked. */
-export function manifest(view, marks = []) {
-  const kind = place => (marks.find(([wanted]) => place === wanted || (place.startsWith(wanted) && '.['.includes(place[wanted.length]))) || [])[1];
-  return h('ol', {class: 'manifest', tabindex: '0', role: 'region', 'aria-label': 'Manifest'}, view.lines.map((line, n) => {
-    const marked = kind(view.places[n]);
-    return h('li', {class: marked && `marked ${marked}`}, h('code', {}, line), marked && h('span', {class: 'unseen'}, ` (${marked})`));
-  }));
-}
-
-/** What the promotion of staged policies would change; nothing where none is staged. */
-export function stagedTable(entries) {
-  return entries.length > 0 && section('Once staged policies are promoted', table('Staged', [['Direction'], ['Policies'], ['Would be denied', 'number'], ['Would be allowed', 'number']],
-    entries.map(one => [one.direction, h('span', {}, one.policies.map((key, n) => [n > 0 && ', ', policy(key)])), count(one.would_deny), count(one.would_allow)])));
 }
 
 export async function policyView({key}, {signal}) {
