@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import resource
+import statistics
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -113,6 +115,17 @@ def figure_text(value: float | None) -> str:
 def quantile(values: Sequence[float], part: float) -> float:
     """The value that the share `part` (0..1) of all values does not exceed."""
     return sorted(values)[min(len(values) - 1, int(len(values) * part))]
+
+
+def median_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """The median, between the bounds of an interval that contains the real one with 95 %.
+
+    The bounds are values of the sample, by the binomial distribution (normal approximation), so nothing is assumed of
+    how values spread. Of fewer than six values they are the least and the largest.
+    """
+    ordered, count = sorted(values), len(values)
+    first = max(0, math.floor((count - 1.96 * math.sqrt(count)) / 2))
+    return ordered[first], statistics.median(ordered), ordered[count - 1 - first]
 
 
 def cpu(work: Callable[[], T]) -> tuple[T, float, float]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import random
 import xml.etree.ElementTree as ET
 
 import pytest
@@ -11,7 +13,7 @@ from bench.compile_cost import compiled, parsed
 from bench.page import page
 from bench.plan_cost import measure_sums
 from bench.plot import svg
-from bench.result import Result, from_json
+from bench.result import Result, from_json, median_interval
 from bench.worlds import WORLDS, world
 from controller.cli import main
 from flows.parse.objects import parse_object
@@ -41,6 +43,15 @@ def test_a_result_survives_json_and_knows_its_verdict() -> None:
     assert from_json(rising.json()) == rising
     assert rising.verdict == "bar"
     assert [Result("t", value, "s", 2, 1).verdict for value in (0.5, 1.5, 2.5)] == ["reached", "bar", "missed"]
+
+
+def test_the_interval_of_a_median_holds_it_as_often_as_it_says() -> None:
+    draw = random.Random(1)
+    for count in (10, 40, 101):
+        samples = [[draw.expovariate(1.0) for _ in range(count)] for _ in range(1000)]
+        held = sum(low <= math.log(2) <= high for low, _, high in map(median_interval, samples))
+        assert 930 < held < 990
+    assert median_interval([3.0, 1.0, 2.0]) == (1.0, 2.0, 3.0)
 
 
 def test_a_measurement_runs_and_the_page_shows_it() -> None:
