@@ -12,14 +12,14 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.upstream.image import write_tools_image
 from tests.upstream.registry import registry_files
 from topology.cluster.cluster import Cluster
 from topology.cluster.files import AGNHOST_IMAGE, cache_folder
-from topology.cluster.image import Start, write_image
+from topology.cluster.image import Start
 from topology.errors import LabError, MissingError
 from topology.host import netns
 
@@ -35,8 +35,12 @@ _IMAGES = {
     AGNHOST_IMAGE: _AGNHOST,
     f"{_REGISTRY}/agnhost:2.45": _AGNHOST,
     f"{_REGISTRY}/busybox:1.37.0-2": Start([], ["/bin/sh"]),
+    f"{_REGISTRY}/glibc-dns-testing:2.1.1": Start([], ["/bin/bash"]),
     f"{_REGISTRY}/nginx:1.27.0-2": _WEB_SERVER,
 }
+# More programs of the end-to-end specs' pods: agnhost's DNS server, and a server that sends packets out of the window.
+_PROGRAMS = {"coredns": _E2E / "coredns", "regression-issue-74839": _E2E / "regression-issue-74839"}
+_PROGRAM_IMAGES = {f"{_REGISTRY}/regression-issue-74839:1.5": Start(["/regression-issue-74839"], [])}
 # What no cluster on one machine has: clouds and their load balancers, ssh to nodes, kube-proxy, SCTP in the kernel.
 _NOT_HERE = (
     r"\[Feature:(LoadBalancer|SCTPConnectivity|Example|IngressScale|NEG|GCEIngress|KubeProxy.*|Networking-IPv6|Networking-DNS"
@@ -77,8 +81,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run_e2e(arguments: argparse.Namespace) -> int:
     cluster = Cluster.load()
-    _bring_images(cluster, _tools_image())
-    _bring_images(cluster, _dns_image())
+    _bring_images(cluster, _tools_image("e2e-tools", {**_IMAGES, **_PROGRAM_IMAGES}, _PROGRAMS))
     cluster.kubectl.run("apply", "-f", str(_HERE / "dns.yaml"))
     cluster.kubectl.run("-n", "kube-system", "rollout", "status", "deployment/coredns", "--timeout=120s", seconds=130)
     arguments.report.mkdir(parents=True, exist_ok=True)
@@ -92,7 +95,7 @@ def _run_e2e(arguments: argparse.Namespace) -> int:
 
 def _run_conformance(arguments: argparse.Namespace) -> int:
     cluster = Cluster.load()
-    _bring_images(cluster, _tools_image())
+    _bring_images(cluster, _tools_image("tools", _IMAGES, {}))
     cluster.kubectl.run("apply", "--server-side", "-f", str(_CONFORMANCE / "crd.yaml"))
     sctp = _has_sctp() and cluster.current.datapath == "kernel"
     if not sctp:
@@ -129,27 +132,21 @@ def _bring_images(cluster: Cluster, archive: Path) -> None:
         node.import_images(archive)
 
 
-def _tools_image() -> Path:
+def _tools_image(stem: str, names: Mapping[str, Start], programs: Mapping[str, Path]) -> Path:
+    """The archive of images with the tools and these programs; made if the cache has none of just these."""
     agnhost = cache_folder() / "img" / "agnhost.tar"
     # Checkouts of several versions share the cache, so what it was made of counts, and no file's time.
-    made_of = hashlib.sha256(agnhost.read_bytes())
-    for path in sorted(_HERE.glob("*.py")):
+    made_of = hashlib.sha256()
+    for path in (agnhost, *programs.values(), *sorted(_HERE.glob("*.py"))):
         made_of.update(path.read_bytes())
-    out = _CACHE / f"tools-{made_of.hexdigest()[:16]}.tar"
+    out = _CACHE / f"{stem}-{made_of.hexdigest()[:16]}.tar"
     if not out.exists():
-        for old in _CACHE.glob("tools*.tar"):
+        for old in _CACHE.glob(f"{stem}-*.tar"):
             old.unlink()
         partial = out.with_suffix(f".{os.getpid()}")
         pause = registry_files(cache_folder() / "img" / "pause.tar", "pause", "testing")  # that the suite pulls
-        write_tools_image(partial, agnhost, _IMAGES, pause)
+        write_tools_image(partial, agnhost, names, programs, pause)
         partial.replace(out)
-    return out
-
-
-def _dns_image() -> Path:
-    out = _E2E / "coredns.tar"
-    if not out.exists():
-        write_image(out, "docker.io/headgate/coredns:latest", _E2E / "coredns")
     return out
 
 

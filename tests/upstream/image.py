@@ -1,7 +1,7 @@
-"""The images that the suites' pods have: agnhost with a shell, curl and netcat, and a DNS server.
+"""The images that the suites' pods have: agnhost with a shell, curl, netcat and dig.
 
-Kubernetes' own agnhost has Alpine's tools. There is no registry on these machines, so this one has the machine's tools,
-with the libraries that they load.
+Kubernetes' own agnhost has Alpine's tools, and its image of glibc's DNS client has Debian's. There is no registry on
+these machines, so both have the machine's tools, with the libraries that they load.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from topology.errors import MissingError
 
 _COREUTILS = (
     "basename", "cat", "chmod", "cut", "date", "dd", "dirname", "echo", "env", "expr",
-    "false", "head", "hostname", "id", "ls", "mkdir", "mv", "printf", "readlink", "rm",
+    "false", "head", "id", "ls", "mkdir", "mv", "printf", "readlink", "rm",
     "seq", "sleep", "sort", "stat", "tail", "tee", "test", "timeout", "touch", "tr",
     "true", "uname", "uniq", "wc", "whoami",
 )  # fmt: skip
@@ -30,7 +30,10 @@ _TOOLS = {
     **dict.fromkeys(_COREUTILS, "coreutils"),
     "bash": "bash",
     "curl": "curl",
+    "dig": "bind9-dnsutils",
+    "getent": "libc-bin",
     "grep": "grep",
+    "hostname": "hostname",
     "ip": "iproute2",
     "nc": "netcat-openbsd",
     "nslookup": "bind9-dnsutils",
@@ -46,10 +49,16 @@ _FILES = {
 _LINKS = {"bin": "usr/bin", "sbin": "usr/bin", "lib": "usr/lib", "lib64": "usr/lib64", "usr/bin/sh": "bash"}
 
 
-def write_tools_image(out: Path, layers_of: Path, names: Mapping[str, Start], more: Mapping[str, bytes]) -> None:
-    """Write an archive as `docker save` does: files of the image archive `layers_of` with the tools and `more` files,
-    under each of `names`. Raises MissingError for tools that are not there."""
-    files = _tools()
+def write_tools_image(
+    out: Path,
+    layers_of: Path,
+    names: Mapping[str, Start],
+    programs: Mapping[str, Path],
+    more: Mapping[str, bytes],
+) -> None:
+    """Write an archive as `docker save` does: files of the image archive `layers_of` with the tools, `programs` and
+    `more` files by their place, under each of `names`. Raises MissingError for tools that are not there."""
+    files = {**_tools(), **programs}
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode="w") as layer:
         for folder in sorted({str(parent) for name in (*files, *more) for parent in Path(name).parents} - {"."}):
