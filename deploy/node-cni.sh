@@ -48,11 +48,17 @@ check_cni() {
     [ -z "$underlay" ] || check_underlay
     stay_with bridge "$bridge"
     stay_with underlay "$underlay"
-    [ -z "$(setting uplink)" ] || fail "the addresses of $(setting uplink) are on $bridge, for a flat network: run node-undo.sh first"
+    [ -z "$(noted role)" ] || fail "$bridge has the uplink $(flat_uplink) of a flat network: run node-undo.sh first"
 }
 
 # setting NAME: what an earlier run kept.
 setting() { [ ! -f "$STATE/node.json" ] || sed -n "s/^ \"$1\": \"\(.*\)\",\{0,1\}\$/\1/p" "$STATE/node.json"; }
+
+# flat_uplink: what an earlier run was given as --uplink.
+flat_uplink() {
+    moved=$(setting uplink)
+    printf '%s\n' "${moved:-$(noted role)}"
+}
 
 # stay_with SETTING VALUE: what an earlier run made is on the one it named, and would be left there, or given to another.
 stay_with() {
@@ -66,6 +72,10 @@ stay_with() {
 check_underlay() {
     link=$(ip -o link show dev "$underlay") || fail "there is no interface $underlay"
     case $link in
+        *' link/ether '*) ;;
+        *) fail "$underlay is no Ethernet interface: name the one that leads to the other nodes" ;;
+    esac
+    case $link in
         *' master '*) fail "$underlay is a part of $(printf '%s' "$link" | sed 's/.* master \([^ ]*\).*/\1/'): name that" ;;
     esac
     over=$(ip -o -d link show | grep -F "@$underlay: " | grep -E ' (vlan|macvlan|macvtap|ipvlan|ipvtap) ' |
@@ -74,12 +84,17 @@ check_underlay() {
         "name ${over% } where that is the way to the other nodes"
 }
 
+# After Open vSwitch has been started, before anything else is changed.
+check_underlay_is_free() {
+    ! vsctl br-exists "$underlay" || fail "$underlay is a bridge of Open vSwitch: name the interface that leads to the other nodes"
+    on=$(vsctl iface-to-br "$underlay" 2>/dev/null || true)
+    [ -z "$on" ] || fail "$underlay is on the bridge $on"
+}
+
 # Open vSwitch keeps the bridge; headgate-node makes the cable between it and the interface, and moves the addresses, also
 # at boot. The bridge switches by itself, so that the controller is reached through it.
 make_underlay() {
     [ -n "$underlay" ] || return 0
-    on=$(vsctl iface-to-br "$underlay" 2>/dev/null || true)
-    [ -z "$on" ] || fail "$underlay is on the bridge $on"
     if [ "$(vsctl iface-to-br "$CABLE" 2>/dev/null || true)" != "$UNDERLAY" ]; then
         mac=$(ip -o link show dev "$underlay" | sed 's|.*link/ether \([^ ]*\).*|\1|')
         vsctl br-exists "$UNDERLAY" || remember bridge "$UNDERLAY"

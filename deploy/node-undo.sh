@@ -49,15 +49,17 @@ fi
 each() {
     kind=$1
     shift
-    awk -F '\t' -v kind="$kind" '$1 == kind' "$STATE/undo" >"$STATE/notes"
+    awk -F '\t' -v kind="$kind" '$1 == kind' "$STATE/undo" 2>/dev/null >"$STATE/notes" || not_written
     while IFS= read -r note <&3; do
         rest=${note#*	}
         "$@" "${rest%%	*}" "${rest#*	}"
-        grep -vxF -e "$note" "$STATE/undo" >"$STATE/undo.new" || true
+        grep -vxF -e "$note" "$STATE/undo" 2>/dev/null >"$STATE/undo.new" || [ $? -eq 1 ] || not_written # 1: none is left
         mv "$STATE/undo.new" "$STATE/undo"
     done 3<"$STATE/notes"
     rm "$STATE/notes"
 }
+
+not_written() { fail "$STATE cannot be written (is the disk full, or read-only?): mend that, then run this again"; }
 
 vsctl() { ovs-vsctl --timeout=30 "$@"; }
 

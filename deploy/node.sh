@@ -59,6 +59,8 @@ usage() {
     sed -n '2,/^set -eu/s/^# \{0,1\}//p' "$0"
 }
 
+without_port() { fail "--controller needs a name or address, and got $1: --openflow-port and --ovsdb-port give ports"; }
+
 while [ $# -gt 0 ]; do
     case $1 in
         -h | --help) usage; exit 0 ;;
@@ -69,12 +71,18 @@ while [ $# -gt 0 ]; do
         --no-masquerade) masquerade=no; shift; continue ;;
     esac
     [ $# -ge 2 ] || fail "$1 needs a value, or is unknown (see --help)"
+    case $2 in
+        '') fail "$1 needs a value, and got an empty one" ;;
+        -*) fail "$1 needs a value before $2, or is unknown (see --help)" ;;
+    esac
     case $1 in
         --controller)
             case $2 in
-                '' | *[[:space:]]*) fail "--controller needs one name or address" ;;
-                \[*) controllers="$controllers $2" ;;
-                *:*) controllers="$controllers [$2]" ;;
+                *[!][A-Za-z0-9.:%_-]*) fail "--controller needs one name or address, and got $2" ;;
+                \[*\]) controllers="$controllers $2" ;;
+                \[*) without_port "$2" ;;
+                *:*:*) controllers="$controllers [$2]" ;;
+                *:*) without_port "$2" ;;
                 *) controllers="$controllers $2" ;;
             esac
             ;;
@@ -100,6 +108,16 @@ case $datapath in '' | system | netdev) ;; *) fail "--datapath is system or netd
 [ "$move" = no ] || [ -n "$uplink" ] || fail "--move-addresses needs --uplink INTERFACE"
 [ "$cni" = yes ] || [ "$underlay$masquerade" = yes ] || fail "--underlay and --no-masquerade need --cni"
 [ "$cni" = no ] || [ -z "$uplink" ] || fail "--uplink is for a flat network: with --cni it is --underlay"
+case $name in
+    *[!a-z0-9.-]* | [.-]* | *[.-]) fail "--name is the Node's name, of small letters, digits, - and ., and got $name" ;;
+esac
+case $bridge in
+    ????????????????* | *[!A-Za-z0-9._-]*) fail "--bridge needs an interface's name, of up to 15 letters, digits, ., _ and -" ;;
+esac
+for number in "$openflow_port" "$ovsdb_port"; do
+    case $number in *[!0-9]* | ??????*) number=0 ;; esac
+    [ "$number" -gt 0 ] && [ "$number" -le 65535 ] || fail "--openflow-port and --ovsdb-port need a number up to 65535"
+done
 case $patience in '' | *[!0-9]*) fail "--wait needs a number of seconds" ;; esac
 case $ca$certificate$key in
     '') scheme=tcp ;;
@@ -117,13 +135,21 @@ esac
 
 # remember KIND NAME [VALUE]: save how to undo the next step. The value of the first run is kept on later runs.
 remember() {
-    mkdir -p "$STATE"
-    touch "$STATE/undo"
-    known "$1" "$2" || printf '%s\t%s\t%s\n' "$1" "$2" "${3-}" >>"$STATE/undo"
+    ! known "$1" "$2" || return 0
+    { mkdir -p "$STATE" && with_note "$@" >"$STATE/undo.new" && mv "$STATE/undo.new" "$STATE/undo"; } 2>/dev/null ||
+        fail "$STATE/undo cannot be written (is the disk full, or read-only?): this stopped before what could not be undone"
+}
+
+with_note() {
+    [ ! -f "$STATE/undo" ] || cat "$STATE/undo" || return 1
+    printf '%s\t%s\t%s\n' "$1" "$2" "${3-}"
 }
 
 # known KIND NAME: whether an earlier run has done this.
 known() { [ -f "$STATE/undo" ] && cut -f 1,2 "$STATE/undo" | grep -qxF "$1$TAB$2"; }
+
+# noted KIND: the name of the first step of that kind that an earlier run has done, nothing if there is none.
+noted() { [ ! -f "$STATE/undo" ] || awk -F '\t' -v kind="$1" '$1 == kind {print $2; exit}' "$STATE/undo"; }
 
 # forget KIND NAME: it has been undone.
 forget() {
@@ -151,8 +177,9 @@ install_ovs() {
     say "installing Open vSwitch"
     mkdir -p "$STATE"
     packages >"$STATE/packages.before"
-    apt-get -qq update >&2
-    DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends openvswitch-switch >&2
+    apt-get -qq update >&2 || say "the lists of packages are not renewed"
+    DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends openvswitch-switch >&2 ||
+        fail "Open vSwitch cannot be installed: install the package openvswitch-switch, then run this again"
     remember packages "$(packages | comm -13 "$STATE/packages.before" - | tr '\n' ' ' | sed 's/ $//')"
     rm "$STATE/packages.before"
 }
@@ -177,10 +204,27 @@ check_datapath() {
         "leave --datapath out, or remove the bridge (node-undo.sh does where node.sh made it) before another is named"
 }
 
+# A bridge without a device is taken away again: it would keep another --datapath from being named.
 make_bridge() {
-    vsctl br-exists "$bridge" && return
-    remember bridge "$bridge"
-    vsctl add-br "$bridge" -- set Bridge "$bridge" fail_mode=secure datapath_type="${datapath:-system}"
+    if ! vsctl br-exists "$bridge"; then
+        remember bridge "$bridge"
+        vsctl add-br "$bridge" -- set Bridge "$bridge" fail_mode=secure datapath_type="${datapath:-system}" ||
+            fail "the bridge $bridge is not made: is ovs-vswitchd running? Start Open vSwitch, then run this again"
+        if ! has_device "$bridge"; then
+            vsctl del-br "$bridge"
+            forget bridge "$bridge"
+            no_device "${datapath:-system}"
+        fi
+    fi
+    has_device "$bridge" || no_device "$(value Bridge "$bridge" datapath_type)"
+}
+
+has_device() { ip link show dev "$1" >/dev/null 2>&1; }
+
+no_device() {
+    why="the log of ovs-vswitchd says why"
+    [ "$1" = netdev ] || why="has the kernel its module (modprobe openvswitch)? --datapath netdev does without"
+    fail "Open vSwitch made no device $bridge: $why"
 }
 
 # fragments NAME: the number that the userspace datapath reports under that name about fragments.
@@ -368,10 +412,13 @@ drop_row() {
     [ -z "$row" ] || vsctl remove "$1" "$2" "$3" "$row"
 }
 
+[ "$cni" = yes ] || [ -z "$(noted plugin)" ] ||
+    fail "this is a node of Headgate's own network: say --cni, or run node-undo.sh before it becomes one of a flat network"
 [ "$cni" = no ] || check_cni
 install_ovs
 start_ovs
 check_datapath
+[ -z "$underlay" ] || check_underlay_is_free
 [ "$move" = no ] || check_move
 name_node
 set_tls

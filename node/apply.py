@@ -24,6 +24,7 @@ from node import (
     host_programs,
     host_routes,
     host_sysctl,
+    host_tunnel,
     host_underlay,
 )
 from node.errors import NodeError
@@ -81,7 +82,7 @@ def apply(state: Path, wait: float, again: bool = True) -> str:
             replace_file(settings.revision_file, facts.revision)
             if facts.network in ROUTING_MODES:
                 host_cni.write(settings, state)
-            missing = host_health.ensure(settings) if facts.network in ROUTING_MODES else ""
+            missing = _lacking(settings, facts) if facts.network in ROUTING_MODES else ""
             host_answer.write(settings, facts.revision, missing)
             if missing:
                 sys.stderr.write(f"headgate-node: {missing}\n")
@@ -115,6 +116,12 @@ def clear(state: Path) -> None:
             if path.exists():
                 path.unlink()
         host_answer.try_to_write(settings, None, None)
+
+
+def _lacking(settings: Settings, facts: BridgeFacts) -> str:
+    """What a node that is set up lacks all the same, "" if nothing. Raises NodeError."""
+    found = (host_cni.hidden(settings), host_tunnel.missing(settings, facts), host_health.ensure(settings))
+    return "; ".join(words for words in found if words)
 
 
 def _apply(state: Path, settings: Settings, facts: BridgeFacts) -> None:

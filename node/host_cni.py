@@ -14,6 +14,7 @@ NAME = "10-headgate.conflist"
 PLUGIN, IPAM, HOST_PORTS = "headgate", "host-local", "portmap"
 # For runtimes that do not know `cniVersions` (before specification 1.1), and those that do.
 BASE_VERSION, NEWER = "1.0.0", "1.1.0"
+_ENDINGS = (".conf", ".conflist", ".json")  # of what runtimes read (libcni)
 _SOURCE = "install the standard CNI plugins (package containernetworking-plugins), copied or linked there"
 
 
@@ -25,6 +26,20 @@ def missing(settings: Settings) -> str:
             mend = "run deploy/node.sh --cni again" if name == PLUGIN else _SOURCE
             return f"there is no CNI plugin {path}: {mend}"
     return ""
+
+
+def hidden(settings: Settings) -> str:
+    """Which other configuration the runtime takes instead of the list and what to do, "" if it takes the list."""
+    try:
+        first = min(one for one in os.listdir(settings.cni_conf_dir) if one.endswith(_ENDINGS))
+    except (OSError, ValueError):
+        return ""
+    if first == NAME:
+        return ""
+    return (
+        f"the container runtime takes {settings.cni_conf_dir}/{first}, the first by name there, instead of {NAME}: "
+        "remove it, then run `headgate-node apply`"
+    )
 
 
 def path_of(settings: Settings) -> Path:

@@ -151,8 +151,8 @@ def take_routes(name: str) -> None:
 
 
 def move_neighbours(neighbours: Iterable[str], name: str, to: str) -> None:
-    """Set permanent neighbours on the interface `to`, and take those from `name` that are there."""
-    old = _neighbours(name)
+    """Set permanent neighbours on the interface `to`, and take those from `name`, which may be gone."""
+    old = _neighbours(name) if is_there(name) else []
     for one in neighbours:
         run(["ip", "neigh", "replace", *one.split(), "nud", "permanent", "dev", to])
     for one in old:
@@ -168,6 +168,11 @@ def move_rules(rules: Sequence[Sequence[str]], name: str, to: str) -> None:
             run(["ip", words[0], "rule", "add", *words[1:]])
     for rule in old:
         run(["ip", rule[0], "rule", "del", *rule[1:]])
+
+
+def is_there(name: str) -> bool:
+    """Whether there is an interface of that name. Raises NodeError."""
+    return any(one.get("ifname") == name for one in parse(["ip", "-j", "link", "show"]))
 
 
 def parse(command: list[str]) -> list[dict[str, object]]:

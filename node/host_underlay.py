@@ -22,7 +22,7 @@ from typing import NamedTuple
 from node import host_moved, host_sysctl
 from node.errors import NodeError
 from node.facts import read_facts
-from node.host_moved import Moved
+from node.host_moved import Moved, is_there
 from node.host_names import CABLE, UNDERLAY
 from node.host_nft import UNDERLAY_TABLE, remove, underlay_table
 from node.host_programs import run
@@ -91,9 +91,9 @@ def back(settings: Settings, keep: Callable[[], None]) -> None:
     route that cannot be set after all else is done."""
     way, refused = _way(settings), None
     name, bridge = way.interface, way.bridge
-    if _is_there(name):
+    if is_there(name):
         moved = _kept(settings)
-        if _is_there(bridge):
+        if is_there(bridge):
             standing = _standing(way, moved)
             moved = host_moved.joined(host_moved.joined(moved, standing), moved)
             _keep(settings, moved, keep)
@@ -106,10 +106,10 @@ def back(settings: Settings, keep: Callable[[], None]) -> None:
             host_moved.give_routes(moved.routes, name, name, with_end=True)
         except NodeError as error:
             refused = error
-        if settings.underlay or _is_there(CABLE[0]):
+        if settings.underlay or is_there(CABLE[0]):
             run(["nft", "-f", "-"], remove(UNDERLAY_TABLE))
             run(["ip", "link", "set", "dev", name, "promisc", "off"])
-    if _is_there(CABLE[0]):
+    if is_there(CABLE[0]):
         run(["ip", "link", "del", "dev", CABLE[0]])
     if not way.is_its_own:
         host_sysctl.restore(settings)
@@ -122,7 +122,7 @@ def back(settings: Settings, keep: Callable[[], None]) -> None:
 
 def _standing(way: _Way, kept: Moved) -> Moved:
     """What is on the bridge of the interface's, in words of the interface."""
-    if not _is_there(way.bridge):
+    if not is_there(way.bridge):
         return Moved()
     there = host_moved.read(way.bridge).renamed(way.bridge, way.interface)
     return there if way.is_its_own else host_moved.common(there, kept)
@@ -178,7 +178,7 @@ def _copy_settings(settings: Settings, way: _Way, moved: Moved, keep: Callable[[
 
 def _lay_cable(name: str) -> None:
     """Make the cable, with the interface's MTU, and set all three up."""
-    if not _is_there(CABLE[0]):
+    if not is_there(CABLE[0]):
         run(["ip", "link", "add", CABLE[0], "type", "veth", "peer", "name", CABLE[1]])
     mtu = str(next(one["mtu"] for one in host_moved.parse(["ip", "-j", "link", "show", "dev", name])))
     for end in CABLE:
@@ -187,7 +187,3 @@ def _lay_cable(name: str) -> None:
     checksums_in_software(CABLE[0])
     # The bridge's port has joined the multicast groups, not the interface.
     run(["ip", "link", "set", "dev", name, "up", "promisc", "on"])
-
-
-def _is_there(name: str) -> bool:
-    return any(one.get("ifname") == name for one in host_moved.parse(["ip", "-j", "link", "show"]))

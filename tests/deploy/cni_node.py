@@ -78,6 +78,11 @@ class CniNode:
             ' "\n'
         )
 
+    def missing(self) -> str:
+        """What the node says is missing, but the way to other nodes, which most tests do not give it."""
+        words = [one for one in self.answer("missing").split("; ") if "--underlay" not in one]
+        return "; ".join(words)
+
     def network(self) -> dict[str, str]:
         """All that headgate-node sets in the kernel."""
         run = self.machine.run

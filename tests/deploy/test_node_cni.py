@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.cni_node import CniNode, made_cni_node, with_controller
-from tests.deploy.machine import NODE, UPLINK
+from tests.deploy.machine import UPLINK
 from tests.helpers.lab.datapath_choice import DATAPATH_TYPE, userspace_only
 from tests.helpers.waiting import until
 from topology.host import netns
@@ -49,7 +49,7 @@ def test_a_node_is_set_up_once_and_undone(node: CniNode) -> None:
     assert answers_checks(node) == 200
     assert "mtu 1442" in node.machine.run("ip", "link", "show", "dev", "br-int")
     assert "table inet headgate" in first["nft"]
-    assert (node.answer("ready"), node.answer("missing")) == ("r1", "")
+    assert (node.answer("ready"), node.missing()) == ("r1", "")
     assert (node.run_dir / "node-revision").read_text() == "r1"
     plugins = json.loads(node.list.read_text())["plugins"]
     assert [plugin["type"] for plugin in plugins] == ["headgate", "portmap"]
@@ -87,7 +87,7 @@ def test_where_nobody_can_answer_health_checks_the_node_says_so(node: CniNode) -
         assert (node.answer("ready"), "healthCheckNodePort" in node.answer("missing")) == ("r1", True)
         assert "run `headgate-node health`" in said
     node.headgate_node("apply")
-    assert (node.answer("ready"), node.answer("missing")) == ("r1", "")
+    assert (node.answer("ready"), node.missing()) == ("r1", "")
     assert answers_checks(node) == 200
     node.undo()
 
@@ -186,15 +186,17 @@ def test_what_cannot_be_is_answered_and_no_list_is_written(node: CniNode, facts:
     assert not node.list.exists()
     node.write_facts()
     node.setup()
-    assert (node.answer("missing"), node.list.exists()) == ("", True)
+    assert (node.missing(), node.list.exists()) == ("", True)
 
 
-def test_absent_programs_are_named_before_anything_is_changed(node: CniNode) -> None:
-    before = node.machine.everything()
-    (node.bin / "host-local").unlink()
-    assert "containernetworking-plugins" in node.setup(code=1)
-    assert node.machine.everything() == before
-    assert not node.sbin.exists()
+def test_addresses_come_back_where_their_bridge_is_gone(node: CniNode) -> None:
+    """The set-up ended before it made the bridge, or somebody removed it."""
+    with_controller(node)
+    before, network = node.machine.everything(), node.network()
+    node.setup("--underlay", UPLINK)
+    node.machine.vsctl("del-br", "br-ul")
+    node.undo()
+    assert (node.machine.everything(), node.network()) == (before, network)
 
 
 def test_the_underlay_moves_comes_again_after_a_boot_and_goes_back(node: CniNode) -> None:
@@ -333,28 +335,6 @@ def test_the_undo_removes_what_the_controller_wrote_and_pods_left(node: CniNode)
     assert node.machine.vsctl("get", "Bridge", "br-int", "external_ids").strip() == "{kept=yes}"
     assert node.machine.vsctl("list-ports", "br-int").strip() == ""
     assert not node.run_dir.exists()
-
-
-def test_options_that_do_not_belong_together_are_refused(node: CniNode) -> None:
-    assert "--uplink is for a flat network" in node.setup("--uplink", UPLINK, code=1)
-    assert "no interface eth77" in node.setup("--underlay", "eth77", code=1)
-    node.machine.run("ip", "link", "add", "link", UPLINK, "name", "over9", "type", "macvlan")
-    assert "over9 on eth9 would get no packets" in node.setup("--underlay", UPLINK, code=1)
-    node.machine.run("ip", "link", "add", "bond7", "type", "bridge")
-    node.machine.run("ip", "link", "set", "wire", "master", "bond7")
-    assert "wire is a part of bond7" in node.setup("--underlay", "wire", code=1)
-    done = node.machine.script(NODE, "--controller", "198.51.100.1", "--no-masquerade", **node.env)
-    assert "need --cni" in done.stderr
-
-
-def test_another_bridge_or_underlay_is_refused_before_anything_is_changed(node: CniNode) -> None:
-    """What was moved from the one interface would come back to the other."""
-    with_controller(node)
-    node.setup("--underlay", UPLINK)
-    before = node.machine.everything(), node.network(), node.files()
-    assert "the underlay is eth9 already" in node.setup("--underlay", "wire", code=1)
-    assert "the bridge is br-int already" in node.setup("--bridge", "br-other", code=1)
-    assert (node.machine.everything(), node.network(), node.files()) == before
 
 
 def test_from_the_bundle_alone(node: CniNode) -> None:

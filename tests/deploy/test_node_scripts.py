@@ -288,12 +288,31 @@ def test_pods_ports_keep_the_bridge(machine: Machine) -> None:
         ((*CONTROLLER, "--colour", "red"), "--colour"),
         ((*CONTROLLER, "--datapath", "netde"), "system or netdev"),
         ((*CONTROLLER, "--name"), "--name"),
+        ((*CONTROLLER, "--name", ""), "--name needs a value"),
+        ((*CONTROLLER, "--name", "--in-band"), "--name needs a value before --in-band"),
+        ((*CONTROLLER, "--name", "Node_1"), "the Node's name"),
+        ((*CONTROLLER, "--bridge", "br-with-a-long-name"), "15 letters"),
+        ((*CONTROLLER, "--ovsdb-port", "66400"), "up to 65535"),
+        (("--controller", "198.51.100.1:6640"), "--ovsdb-port"),
+        (("--controller", "[2001:db8::1]:6640"), "--ovsdb-port"),
+        (("--controller", "https://198.51.100.1"), "one name or address"),
     ],
 )
 def test_what_cannot_be_is_said(machine: Machine, arguments: tuple[str, ...], words: str) -> None:
     done = machine.script(NODE, *NETDEV, *arguments)
     assert done.returncode != 0
     assert words in done.stderr
+
+
+def test_a_datapath_that_the_kernel_lacks_is_told_and_another_can_be_named(machine: Machine) -> None:
+    before = machine.everything()
+    refused = machine.script(NODE, "--datapath", "system", *CONTROLLER)
+    if refused.returncode == 0:
+        pytest.skip("the kernel has Open vSwitch's datapath")
+    assert "modprobe openvswitch" in refused.stderr
+    node(machine)
+    undo(machine)
+    same(before, machine.everything())
 
 
 def hostname_on(machine: Machine) -> str:
