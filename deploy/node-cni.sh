@@ -4,6 +4,7 @@
 # shellcheck shell=sh disable=SC2154 # the variables of node.sh
 
 CNI_BIN_DIR=${CNI_BIN_DIR:-/opt/cni/bin} CNI_CONF_DIR=${CNI_CONF_DIR:-/etc/cni/net.d}
+CONTAINERD_CONFIG=${CONTAINERD_CONFIG:-/etc/containerd/config.toml}
 SBIN_DIR=${HEADGATE_SBIN_DIR:-/usr/local/sbin} UNIT_DIR=${HEADGATE_UNIT_DIR:-/etc/systemd/system}
 OVS_RUN_DIR=${OVS_RUNDIR:-/run/openvswitch} RUN_DIR=${HEADGATE_RUN_DIR:-/run/headgate} UNDERLAY=br-ul
 
@@ -43,6 +44,10 @@ check_cni() {
         [ -x "$CNI_BIN_DIR/$plugin" ] || fail "there is no CNI plugin $CNI_BIN_DIR/$plugin: install the standard" \
             "plugins (package containernetworking-plugins), copied or linked there"
     done
+    looked=$(sed -n 's/^ *bin_dir *= *"\(.*\)".*/\1/p' "$CONTAINERD_CONFIG" 2>/dev/null | head -n 1)
+    [ "${looked:-$CNI_BIN_DIR}" = "$CNI_BIN_DIR" ] ||
+        say "containerd looks for CNI plugins in $looked ($CONTAINERD_CONFIG), and this one goes to $CNI_BIN_DIR: if the" \
+            "kubelet uses that containerd, run this again with CNI_BIN_DIR=$looked"
     command -v iptables >/dev/null 2>&1 ||
         say "the program iptables is not installed: pods with hostPort need it, unless portmap is release 1.6 or newer"
     [ -z "$underlay" ] || check_underlay

@@ -31,6 +31,13 @@ def test_the_settings_that_are_installed_are_understood() -> None:
     assert RunConfig.model_validate(given).kubeconfig == "/etc/headgate/kubeconfig"
 
 
+def test_the_settings_of_the_walk_to_a_cluster_are_understood() -> None:
+    page = (ROOT / "docs" / "cluster.md").read_text()
+    (text,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    config = RunConfig.model_validate(yaml.safe_load(text))
+    assert (config.network, config.pod_cidr, config.node_cidr) == ("overlay", ("10.244.0.0/16",), ("192.0.2.0/24",))
+
+
 def test_the_container_is_given_flags_that_there_are() -> None:
     container = deployment()["spec"]["template"]["spec"]["containers"][0]
     words = dict(word.removeprefix("--").split("=", 1) for word in container["args"][1:])

@@ -88,6 +88,17 @@ def test_a_node_of_one_network_becomes_one_of_the_other_only_after_the_undo(node
     assert (node.machine.everything(), node.network(), node.files()) == before
 
 
+def test_another_folder_for_plugins_of_containerd_is_told(node: CniNode) -> None:
+    """As Debian's package has it."""
+    with_controller(node)
+    settings = node.machine.folder / "config.toml"
+    node.env["CONTAINERD_CONFIG"] = str(settings)
+    settings.write_text('[plugins]\n  [plugins."io.containerd.grpc.v1.cri".cni]\n    bin_dir = "/usr/lib/cni"\n')
+    assert "run this again with CNI_BIN_DIR=/usr/lib/cni" in node.setup()
+    settings.write_text(f'bin_dir = "{node.bin}"\n')
+    assert "CNI_BIN_DIR" not in node.setup()
+
+
 def test_a_list_that_the_runtime_takes_first_is_told(node: CniNode) -> None:
     with_controller(node)
     node.conf.mkdir()
