@@ -52,6 +52,7 @@ CATALOG: dict[str, Measure] = {
     "crowded": Measure("bench.switch_cost", "measure_crowded", (), "rules too large for one flow message, on a switch"),
     "run": Measure("bench.run_cost", "measure_run", (), "headgate run: change → commit; memory, echo in world A"),
     "flood": Measure("bench.flood_cost", "measure_flood", (), "headgate run: change → commit, during floods of echoes"),
+    "http-flood": Measure("bench.flood_cost", "measure_http_flood", (), "headgate run: the same, during HTTP floods"),
     "audit": Measure("bench.audit_cost", "measure_audit", (), "100,000 denied packets a second, audited; needs root"),
     "cluster-traffic": Measure("bench.service_traffic", "measure_service_traffic", (), "ClusterIP, tunnel; needs root"),
     "cni": Measure("bench.cni_cost", "measure_cni", (), "the CNI plugin's ADD, one pod and 60 at once; needs root"),

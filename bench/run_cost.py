@@ -78,7 +78,7 @@ def _changes() -> list[Result]:
 
 
 @contextmanager
-def changing() -> Iterator[tuple[tuple[str, int], Callable[[], float]]]:
+def changing(http: str = "127.0.0.1:1") -> Iterator[tuple[tuple[str, int], Callable[[], float]]]:
     """Run a controller in this process with its switches. Yields its OpenFlow address, and a function that changes a
     policy and returns the seconds until all switches have committed."""
     from controller.base.hub import install
@@ -98,7 +98,7 @@ def changing() -> Iterator[tuple[tuple[str, int], Callable[[], float]]]:
         _write(folder / "world.json", [namespace_manifest("one"), *map(node_manifest, range(CHANGED_SWITCHES)), *pods])
         remotes = tuple(switch.remote for switch in switches)
         config = RunConfig.model_validate({"manifests": folder, "ovsdb": remotes, "openflow_listen": "tcp:127.0.0.1:0",
-                                        "bridge": ("br0",), "http": "127.0.0.1:1"})  # fmt: skip
+                                        "bridge": ("br0",), "http": http})  # fmt: skip
         core = Controller(config)
         core.start()
         try:
