@@ -6,6 +6,7 @@ with the time at which it was sent, and the kernel notes when it reaches the pod
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import socket
@@ -80,6 +81,7 @@ class Asker:
 
     def __init__(self, places: Iterable[Path], server: str) -> None:
         self.pods = [[udp_socket(place) for _ in range(SOCKETS)] for place in places]
+        self._asked = 0  # so that later names have other addresses
         self._poll = select.epoll()
         self._of = {}
         for pod in self.pods:
@@ -105,8 +107,9 @@ class Asker:
             while asked < min(now - began, seconds) * rate:
                 pod, turn = asked % len(self.pods), asked // len(self.pods)
                 one, number = self.pods[pod][turn % SOCKETS], turn // SOCKETS & 0xFFFF
-                of_name = pod if known else asked
-                one.send(query(number, b"n%d-%s" % (of_name, b"known" if known else run)))
+                of_name = pod if known else self._asked + asked
+                with contextlib.suppress(ConnectionRefusedError):  # of an earlier query, while no server runs yet
+                    one.send(query(number, b"n%d-%s" % (of_name, b"known" if known else run)))
                 open_[one.fileno(), number] = pod, of_name
                 asked += 1
             for descriptor, _ in self._poll.poll(_TICK):
@@ -115,6 +118,7 @@ class Asker:
                     if about is not None:
                         last[about[0]] = [*last[about[0]][-2:], about[1]]
                         delays.append((when - _WHEN.unpack(message[-_WHEN.size :])[0]) / 1e9)
+        self._asked += asked
         return Heard(delays, asked, last)
 
     def _arrived(self, descriptor: int) -> Iterator[tuple[bytes, int]]:
@@ -122,7 +126,7 @@ class Asker:
         while True:
             try:
                 message, more, *_ = self._of[descriptor].recvmsg(4096, 64)
-            except BlockingIOError:
+            except (BlockingIOError, ConnectionRefusedError):
                 return
             seconds, nanoseconds = _TIMESTAMP.unpack(more[0][2][: _TIMESTAMP.size])
             at = message.find(_RECORD)

@@ -192,13 +192,17 @@ class HeadgateApp(OSKenApp):  # type: ignore[misc]
         changes: FlowChanges,
         meter_changes: MeterChanges = NO_METER_CHANGES,
         groups: GroupChanges = NO_GROUP_CHANGES,
+        independent: bool = False,
     ) -> None:
-        """Send changes as one atomic bundle. The answer is BundleDone or BundleFailed."""
+        """Send changes as one atomic bundle. The answer is BundleDone or BundleFailed.
+
+        `independent`: each of its flows is right without the others.
+        """
         found = self._find(dpid, session)
         if found is None:
             self._post(BundleFailed(dpid, session, number, "the session has ended"))
         else:
-            found.requests.send_bundle(number, changes, meter_changes, groups)
+            found.requests.send_bundle(number, changes, meter_changes, groups, independent)
 
     def request_role(self, command: RequestRole) -> None:
         """Request a role of a switch. RoleChanged or RoleRefused follows."""

@@ -34,6 +34,9 @@ class BundleRequest:
     each for close, commit and discard. An error of the switch has the xid of the message that it refuses, and so leads
     back to the meter, group or flow. The deletion of meters has xids of its own, from `delete_xid` on; `ended` gets
     what these meters had counted.
+
+    `independent`: each of its mods is right without the others, so that it may be committed without those that the
+    switch refuses. It saves a round trip.
     """
 
     number: int
@@ -41,6 +44,7 @@ class BundleRequest:
     meters: MeterChanges = NO_METER_CHANGES
     meter_xid: int = 0
     groups: GroupChanges = NO_GROUP_CHANGES
+    independent: bool = False
     no_meters: bool = False
     first: int = 0
     bundle_id: int = 0
@@ -106,8 +110,9 @@ class BundleRequest:
         yield from group_messages.group_mods_after(self.groups, self.bundle_id, after)
 
     def close_request(self) -> bytes:
-        """OFPBCT_CLOSE_REQUEST."""
-        return messages.bundle_control(BundleControl.CLOSE_REQUEST, self.bundle_id, self.close_xid)
+        """OFPBCT_CLOSE_REQUEST, and the commit where that need not wait for its answer."""
+        close = messages.bundle_control(BundleControl.CLOSE_REQUEST, self.bundle_id, self.close_xid)
+        return close + self.commit_request() if self.independent else close
 
     def commit_request(self) -> bytes:
         """OFPBCT_COMMIT_REQUEST."""

@@ -22,8 +22,9 @@ When a bundle fails: OVS reports a refused flow-mod at once, and would still com
 commit is sent only after the close reply, and any error before that ends the bundle: `error` finds the flow by its xid,
 `_bundle_error` calls `_fail`, which stops the stream, sends a discard request, posts BundleFailed with the reason, and
 starts the next request. Nothing of the bundle is then on the switch, as bundles are atomic. An error in COMMITTING is
-kept, and `_fail` is called when the error of the commit itself arrives. No answer at all: `overdue` returns the reason,
-and `session` ends the connection; `end` posts BundleFailed.
+kept, and `_fail` is called when the error of the commit itself arrives. Where mods are independent of each other the
+commit follows at once, and those that the switch did not refuse may be there. No answer at all: `overdue` returns the
+reason, and `session` ends the connection; `end` posts BundleFailed.
 
 Example: bundle 7 has three flow-mods, and xids 100 (open), 101 to 103, 104 (close), 105 (commit), 106 (discard). The
 switch answers xid 102 with OFPET_BAD_ACTION. BundleFailed(number=7) says `the switch refused to add table=..., ...:
@@ -101,14 +102,18 @@ class SwitchRequests:
         changes: FlowChanges,
         meter_changes: MeterChanges = NO_METER_CHANGES,
         groups: GroupChanges = NO_GROUP_CHANGES,
+        independent: bool = False,
     ) -> None:
-        """Send the meters, then flows and groups as one bundle. Posts BundleDone or BundleFailed with `number`."""
+        """Send the meters, then flows and groups as one bundle. Posts BundleDone or BundleFailed with `number`.
+
+        `independent`: of mods of which the switch refuses one, others may be there already when it is told.
+        """
         with self._lock:
             if self._ended or len(self._queue) >= self._limits.queued_requests:
                 reason = "the session has ended" if self._ended else f"{len(self._queue)} requests are queued already"
                 self._post(BundleFailed(self._dpid, self._session, number, reason))
                 return
-            self._queue.append(BundleRequest(number, changes, meter_changes, groups=groups))
+            self._queue.append(BundleRequest(number, changes, meter_changes, groups=groups, independent=independent))
             self._start_next()
 
     def overdue(self, now: float) -> str:
@@ -173,18 +178,21 @@ class SwitchRequests:
         return first
 
     def _chunks(self, bundle: BundleRequest) -> Iterator[bytes]:
-        """A bundle up to its close request. Runs in the sending thread."""
-        yield bundle.open_request()
+        """A bundle up to its close request, in few writes. Runs in the sending thread."""
+        unsent = bundle.open_request()
         try:
             for chunk in bundle.mods():
                 self._progress = self._clock()
-                yield chunk
+                if len(unsent) + len(chunk) > messages.FLOW_MOD_CHUNK_BYTES:
+                    yield unsent
+                    unsent = b""
+                unsent += chunk
         except (CodecError, struct.error) as error:
             with self._lock:
                 if self._current is bundle:
                     self._fail(bundle, str(error))
             return
-        yield bundle.close_request()
+        yield unsent + bundle.close_request()
 
     def flow_reply(self, xid: int, message: bytes, more: bool) -> None:
         """A part of a flow dump; `more` says that others follow. Raises CodecError."""
@@ -259,7 +267,8 @@ class SwitchRequests:
             filling = current.phase is BundlePhase.FILLING
             if kind == BundleControl.CLOSE_REPLY and xid == current.close_xid and filling:
                 current.phase = BundlePhase.COMMITTING
-                self._outbox.put(current.commit_request())
+                if not current.independent:
+                    self._outbox.put(current.commit_request())
                 return
             if kind != BundleControl.COMMIT_REPLY or xid != current.commit_xid:
                 return

@@ -41,7 +41,8 @@ class SendBundle:
 
     A bundle cannot hold meters: they are made before it, since its flows refer to them, and deleted after it.
     `cache_marks` changes nothing for packets (see `flows.render.cache_marks`). Groups are added and modified before
-    flows, since these refer to them, and deleted after.
+    flows, since these refer to them, and deleted after. `names_only`: it changes only flows of what pods learned of
+    domain names, of which each is right without the others.
     """
 
     dpid: int
@@ -51,6 +52,7 @@ class SendBundle:
     meters: MeterChanges = NO_METER_CHANGES
     cache_marks: FlowChanges = NO_FLOW_CHANGES
     groups: GroupChanges = NO_GROUP_CHANGES
+    names_only: bool = False
 
     @property
     def all_changes(self) -> FlowChanges:

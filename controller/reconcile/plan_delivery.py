@@ -55,15 +55,17 @@ class PlanDelivery:
         """Whether a delivery is to be tried again."""
         return bool(self._failed)
 
-    def deliver(self, replanned: set[BridgeName], changed: ChangedFlows, revision: int) -> None:
+    def deliver(
+        self, replanned: set[BridgeName], changed: ChangedFlows, revision: int, names_only: bool = False
+    ) -> None:
         """The plans of `replanned` bridges are new, or not the same as at the last delivery; `changed` has the flows
-        that differ, of those bridges whose plans existed before."""
+        that differ, of those bridges whose plans existed before. `names_only`: only what pods learned changed."""
         again, self._failed = self._failed, set()
         replanned = replanned | again
         for name in sorted(replanned & self._serving.keys()):
             self._try(name, self._release_other, name)
         for name in sorted(replanned - self._failed):
-            self._try(name, self._give, name, changed.get(name), revision)
+            self._try(name, self._give, name, changed.get(name), revision, names_only)
 
     def _try(self, name: BridgeName, work: Callable[..., None], *arguments: object) -> None:
         subject = f"flows of bridge {name[1]} at {name[0]}"
@@ -81,12 +83,12 @@ class PlanDelivery:
         if self._world.served_dpid(name) != self._serving[name]:
             self._release(name)
 
-    def _give(self, name: BridgeName, changed: Changed | None, revision: int) -> None:
+    def _give(self, name: BridgeName, changed: Changed | None, revision: int, names_only: bool) -> None:
         dpid = self._world.served_dpid(name)
         if dpid is not None:
             self._roles.set_served(dpid, name)
             self._serving[name] = dpid
-            self._set_desired(dpid, name, changed, revision)
+            self._set_desired(dpid, name, changed, revision, names_only)
 
     def _release(self, name: BridgeName) -> None:
         """A bridge is not served by its switch any more. `_set_desired` follows if another bridge is."""
@@ -94,7 +96,9 @@ class PlanDelivery:
         self._roles.set_served(dpid, self._world.owners.served(dpid))
         self._let_go(dpid)
 
-    def _set_desired(self, dpid: int, name: BridgeName, changed: Changed | None, revision: int) -> None:
+    def _set_desired(
+        self, dpid: int, name: BridgeName, changed: Changed | None, revision: int, names_only: bool
+    ) -> None:
         switch = self._switch(dpid)
         self._marker.note([name])
         plan = self._world.plan_of(name)
@@ -109,4 +113,4 @@ class PlanDelivery:
         elif switch.desired is not plan.flows or changed is not None:
             self._held_answers.set_listening(dpid, bool(plan.answers.ports))
             switch.set_groups(plan.groups.desired, plan.groups.take())
-            switch.set_desired(plan.flows, changed or {}, revision)
+            switch.set_desired(plan.flows, changed or {}, revision, names_only)

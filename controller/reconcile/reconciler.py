@@ -21,6 +21,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from controller.reconcile.audit_pace import AuditPace
 from controller.reconcile.away_ovsdbs import AwayOvsdbs
+from controller.reconcile.brief_batches import are_brief
 from controller.reconcile.cache_marks import CacheMarks, MarkLedger
 from controller.reconcile.commands import Command, ForgetOvsdb, ProbeNode, ServePeer, SetNetwork
 from controller.reconcile.contained_errors import ALL_EVENTS, THE_CLUSTER, ContainedErrors, event_subject
@@ -125,6 +126,12 @@ class Reconciler:
         self._due_times = DueTimes()
         self._other_commands: list[ForgetOvsdb | ProbeNode | SetNetwork] = []
         self._write_to = self.roles.databases()  # as last commanded
+
+    def is_brief(self, events: Iterable[Event], now: float) -> bool:
+        """Whether `handle` takes these events in some milliseconds, for sure."""
+        if self._stale or not self._startup.over or self._replan_is_due(now):
+            return False
+        return self.world.learned.expires_few(now) and are_brief(events, self.switches, now)
 
     def handle(self, events: Iterable[Event], now: float) -> list[Command]:
         """Take a batch of events; returns what is to be done. Never raises.
@@ -442,9 +449,11 @@ class Reconciler:
                     return
         if self._replan_at is None:
             self.contained_errors.clear(THE_CLUSTER)
-        replanned = self.world.take_replanned() | changed.keys()
+        replanned = self.world.take_replanned()
+        names_only = self.world.names_only and not replanned
+        replanned |= changed.keys()
         self._other_commands += self._networks.commands(replanned)
-        self._delivery.deliver(replanned, changed, self.revision)
+        self._delivery.deliver(replanned, changed, self.revision, names_only)
 
     # -- questions ---------------------------------------------------------------------------------------------------
 

@@ -71,8 +71,9 @@ class InFlight:
 class Switch:
     """One datapath. `session` is None while no OpenFlow session is up; revisions are -1 where there is none.
 
-    `drifted`: something else changed Headgate's flows since the last dump. `error` is the last error until a bundle
-    succeeds; `failures` counts errors in a row.
+    `drifted`: something else changed Headgate's flows since the last dump. `names_only`: the next bundle
+    changes what pods learned of domain names, and nothing else. `error` is the last error until a bundle succeeds;
+    `failures` counts errors in a row.
     """
 
     dpid: int
@@ -81,6 +82,7 @@ class Switch:
     groups: GroupState = field(default_factory=GroupState)
     desired_revision: int = -1
     realized_revision: int = -1
+    names_only: bool = False
     in_flight: InFlight | None = None
     dumping: bool = False
     dumping_since: float = 0.0
@@ -115,9 +117,15 @@ class Switch:
         """The desired flows."""
         return self.flows.desired
 
-    def set_desired(self, desired: dict[FlowKey, Body], changed: Mapping[FlowKey, Body | None], revision: int) -> None:
+    def set_desired(
+        self,
+        desired: dict[FlowKey, Body],
+        changed: Mapping[FlowKey, Body | None],
+        revision: int,
+        names_only: bool = False,
+    ) -> None:
         """The desired flows are these, as of a revision. `changed` are the keys that changed since the last call, with
-        the bodies before (None where there was no flow).
+        the bodies before (None where there was no flow); `names_only`: only flows of what pods learned did.
 
         `desired` may be the same mapping each time, changed in place. With another one the switch is dumped again.
         Groups are given before, with `set_groups`.
@@ -132,6 +140,7 @@ class Switch:
             (body.instructions, n) for key, before in changed.items()
             for body, n in ((before, -1), (desired.get(key), 1)) if body
         )  # fmt: skip
+        self.names_only = names_only and (self.names_only or not self.flows.differences)
         if self.flows.dump_is_current or self.dumping:
             self.flows.follow(changed)
         self.desired_revision = revision
@@ -195,6 +204,7 @@ class Switch:
         if event.session != self.session or not self.dumping or event.number != self.dumps_sent:
             return
         self.flows.record(self.cache_marks.take(event.flows))
+        self.names_only = False
         self.groups.dumped(event.groups, event.flows)
         self.meters.dumped(event.meters)
         self.invalid.dumped(event.counters, self.flows.desired, now)
@@ -379,4 +389,5 @@ class Switch:
         self.bundles_sent += 1
         number, revision = self.bundles_sent, self.desired_revision
         self.in_flight = InFlight(number, flows_after, revision, now, meters, cache_marks, groups_after)
-        return SendBundle(self.dpid, self.session, number, changes, meters, cache_marks, groups)
+        names_only, self.names_only = self.names_only and not (meters or groups), True
+        return SendBundle(self.dpid, self.session, number, changes, meters, cache_marks, groups, names_only)

@@ -65,8 +65,9 @@ class OpenFlowCommands(Protocol):
         changes: FlowChanges,
         about_meters: MeterChanges,
         about_groups: GroupChanges,
+        independent: bool,
     ) -> None:
-        """Send changes as one bundle."""
+        """Send changes as one bundle; `independent`: each of its flows is right without the others."""
 
     def flush_connections(self, command: FlushConnections) -> None:
         """Have a switch delete connections from its conntrack."""
@@ -139,8 +140,9 @@ class CommandRunner:
         elif isinstance(command, SendBundle):
             self._log(command)
             self._openflow.send_bundle(
-                command.dpid, command.session, command.number, command.all_changes, command.meters, command.groups
-            )
+                command.dpid, command.session, command.number, command.all_changes, command.meters, command.groups,
+                command.names_only,
+            )  # fmt: skip
         elif isinstance(command, ServePeer):
             self._openflow.serve_peer(command.dpid, command.peer)
         elif isinstance(command, ForgetOvsdb):
@@ -163,9 +165,10 @@ class CommandRunner:
             self._ovsdb.write_marks(command.ovsdb, command.interfaces)
 
     def _log(self, command: SendBundle) -> None:
-        """Say what a bundle changes; nothing of one that changes nothing for packets."""
+        """Say what a bundle changes; nothing of one that changes nothing for packets, nor of what pods learn, since
+        they decide how often."""
         changes, groups = command.changes, sum(map(len, command.groups))
-        if not (changes or groups or command.meters):
+        if command.names_only or not (changes or groups or command.meters):
             return
         counts = {"add": len(changes.adds), "modify": len(changes.modifies), "delete": len(changes.deletes)}
         if groups:

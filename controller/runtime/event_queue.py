@@ -5,14 +5,17 @@ These come behind all others, a limited number with each batch, so that a flood 
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
+import time
 
 from controller.reconcile.events import DnsPacket, Event, Tick
 from controller.runtime.packet_queue import PacketQueue
 
 MAX_BATCH = 10_000  # events that are handled at once
 MAX_BATCH_PACKETS = 256
+PACKET_SECONDS = 0.002  # between two batches of packets alone: each batch costs more than a packet
 
 
 class DrainMark:
@@ -28,6 +31,7 @@ class EventQueue:
     def __init__(self) -> None:
         self._queue: queue.Queue[Event | DrainMark | None] = queue.Queue()  # None: there are packets
         self._packets = PacketQueue()
+        self._packets_at = 0.0  # the last batch with packets
         self._lock = threading.Lock()
         self._dropped = 0
 
@@ -53,17 +57,25 @@ class EventQueue:
     def next_batch(self, timeout: float) -> tuple[list[Event], list[DrainMark]]:
         """The events and marks that are there now; a Tick if no event comes within `timeout` seconds."""
         found: list[Event | DrainMark | None] = []
-        try:
-            found.append(self._queue.get(timeout=timeout) if not self._packets else self._queue.get_nowait())
+        with contextlib.suppress(queue.Empty):
+            if not self._packets:
+                found.append(self._queue.get(timeout=timeout))
+            while self._packets and not any(found) and (rest := self._packets_wait()) > 0:
+                found.append(self._queue.get(timeout=rest))
+        with contextlib.suppress(queue.Empty):
             while len(found) < MAX_BATCH:
                 found.append(self._queue.get_nowait())
-        except queue.Empty:
-            pass
         with self._lock:
             packets = self._packets.take(MAX_BATCH_PACKETS)
+        if packets:
+            self._packets_at = time.monotonic()
         events: list[Event] = [one for one in found if one is not None and not isinstance(one, DrainMark)]
         events += packets
         return events or [Tick()], [one for one in found if isinstance(one, DrainMark)]
+
+    def _packets_wait(self) -> float:
+        """Seconds until packets are to be taken although nothing else comes."""
+        return self._packets_at + PACKET_SECONDS - time.monotonic()
 
     def take_dropped(self) -> int:
         """How many packets found no room since the last call."""

@@ -5,7 +5,8 @@ all events that are there as one batch, so that a thousand changed pods cost one
 
 1. The event log writes what an operator should read.
 2. With the lock held, `Reconciler.handle` turns events into commands. That may take seconds in a large cluster, so it
-   runs beside the hub (`offload`), and OpenFlow echo requests are answered meanwhile.
+   runs beside the hub (`offload`), and OpenFlow echo requests are answered meanwhile. A few packets of DNS do not: it
+   would take longer than they do.
 3. Without the lock, the commands are handed over: bundles to OpenFlow sessions, port marks to OVSDB connections. This
    comes before metrics and log, so that an error in those never keeps a decided command back.
 4. With the lock held again, metrics, status and log take what the batch changed.
@@ -118,7 +119,8 @@ class EventLoop:
         self._event_log.received(events)
         with self._locked.lock:
             began = time.monotonic()
-            commands = offload(self._compute, events, began)
+            brief = self._reconciler.is_brief(events, began)
+            commands = self._compute(events, began) if brief else offload(self._compute, events, began)
             seconds = time.monotonic() - began
             contained = tuple(self._reconciler.contained_problems())
         # Before everything else: whatever fails below, each command is carried out or reported as failed.

@@ -24,6 +24,7 @@ _RESPONSE, _OPCODE, _RCODE = 0x8000, 0x7800, 0x000F
 _A, _CNAME, _AAAA, _IN = 1, 5, 28, 1
 _ADDRESS = {_A: (4, 4), _AAAA: (6, 16)}  # version, and bytes
 _POINTER = 0xC0
+_QUESTION_NAME = bytes((_POINTER, _HEADER.size))  # the pointer to the name of the question
 
 
 class DnsError(Exception):
@@ -76,7 +77,10 @@ def read_answer(message: bytes) -> DnsAnswer:
     found: dict[str, list[tuple[Net, int]]] = {}
     version, size = _ADDRESS[query.kind]
     for _ in range(count):
-        name, offset = _read_name(message, offset)
+        if message[offset : offset + 2] == _QUESTION_NAME:  # as nearly always
+            name, offset = query.name, offset + 2
+        else:
+            name, offset = _read_name(message, offset)
         if offset + _RECORD.size > len(message):
             raise DnsError("a record ends early")
         kind, kind_class, life, length = _RECORD.unpack_from(message, offset)
@@ -166,12 +170,13 @@ def _read_name(message: bytes, offset: int) -> tuple[str, int]:
     return _text(labels), offset if end < 0 else end
 
 
-_PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
+_PLAIN = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
 
 
 def _text(labels: list[bytes]) -> str:
     """The labels in normal form. A name with other bytes gets a form that no pattern has, and that keeps it apart from
     other names."""
-    if all(_PLAIN.issuperset(label) for label in labels):
-        return b".".join(labels).decode().lower()
+    name = b".".join(labels)
+    if len(name.translate(None, _PLAIN)) == name.count(b".") == max(len(labels) - 1, 0):
+        return name.decode().lower()
     return "\\" + "\\".join(label.lower().hex() for label in labels)

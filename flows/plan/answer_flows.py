@@ -15,7 +15,6 @@ from flows.plan.named_peers import Learned
 from flows.plan.pieces import Pieces
 from flows.render.answers import DnsServer, render_dns_servers
 from flows.render.flow_set import FlowSet
-from flows.render.name_memory import render_memory
 from flows.wire.values import Body, FlowKey
 
 
@@ -64,11 +63,8 @@ class AnswerFlows:
         for address in list(known.keys() | learned.keys()) if addresses is None else addresses:
             names = learned.get(address)
             if names is not None:
-                flows = FlowSet()
-                render_memory(flows, pod.ofport, pod.pod, address, names)
-                ((key, body),) = map(self._encoder.flow, flows.flows())
-                known[address] = key
-                self._changes[key] = body
+                known[address], body = self._encoder.memory(pod.ofport, pod.pod, address, names)
+                self._changes[known[address]] = body
             elif address in known:
                 self._changes[known.pop(address)] = None
         if not known:

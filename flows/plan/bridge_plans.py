@@ -62,6 +62,7 @@ class BridgePlans:
         self.distributor = RuleDistributor(self.by_bridge, self.pod_ports, self.fail)
         self.replanned: set[BridgeName] = set(bridges)
         self.to_show: set[BridgeName] = set(bridges)
+        self.names_only = False  # the last `apply_policy` applied nothing but what pods learned
         self.patterns: dict[Key, NamePatterns] = {}  # of the rules that select a pod, since rules or subjects changed
         self._readers: dict[BridgeName, BindingReader] = {}
         self._bindings: dict[BridgeName, BindingResult] = {}  # what readers have, where it was asked for
@@ -207,9 +208,9 @@ class BridgePlans:
         """
         engine, services = self._objects.engine, self._objects.services
         changes = engine.compute_changes()
-        if changes is NO_CHANGES and not (
-            moved or read or self._new_plans or self._learned.changes or services.changed
-        ):
+        others = changes is not NO_CHANGES or moved or read or self._new_plans or services.changed
+        self.names_only = not others
+        if not (others or self._learned.changes):
             return {}
         if changes.rules or changes.subjects:
             self.patterns.clear()
@@ -281,12 +282,15 @@ class BridgePlans:
         found: ChangedFlows = {}
         self.to_show |= affected
         for name in affected & self.by_bridge.keys():
+            plan = self.by_bridge[name]
+            error = plan.error
             try:
-                changes = self.by_bridge[name].take()
-            except Exception as error:  # noqa: BLE001 - as above
-                self.fail(name, error)
+                changes = plan.take()
+            except Exception as raised:  # noqa: BLE001 - as above
+                self.fail(name, raised)
                 continue
-            if changes or self.by_bridge[name].groups.changed:
+            self.names_only &= plan.error == error  # else the rules are left out, or there again
+            if changes or plan.groups.changed:
                 found[name] = changes
         return found
 

@@ -6,24 +6,26 @@ Single flows go through the codec; the many and alike flows of pods' ports and o
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
 from flows.bridge.routing import NodeDifferences, RoutedNode
 from flows.bridge.state import PodBinding
-from flows.cluster.model import Action
+from flows.cluster.model import Action, Key
+from flows.cluster.net import ADDRESS_BITS, Net
 from flows.cluster.tuples import new_tuple
 from flows.openflow.actions import Conjunction
 from flows.openflow.flow import Flow
 from flows.pipeline.cookies import CookieKind, cookie
-from flows.plan.key_templates import BandTemplates, KeyTemplates, LevelTemplates
+from flows.plan.key_templates import BandTemplates, KeyTemplate, KeyTemplates, LevelTemplates, key_template
 from flows.plan.pod_templates import EncodedFlows, PodTemplates
 from flows.policy.rule import Applies
 from flows.render.answers import render_held_answers
 from flows.render.fixed import render_fixed
 from flows.render.flow_set import FlowSet
 from flows.render.gateway import render_pod_gateway
+from flows.render.name_memory import memory_note, render_memory
 from flows.render.rules import AnyStage
 from flows.render.service_ports import PortNumbers, render_service_port
 from flows.render.staged import render_staged
@@ -71,6 +73,7 @@ class FlowEncoder:
         self._fixed: dict[tuple[bool, bool], EncodedFlows] = {}  # by the arguments of `fixed_flows`
         self._tiers: dict[tuple[bool, bool], EncodedFlows] = {}
         self._held = lru_cache(maxsize=_CACHED_OUTPUTS)(self._held_answers)
+        self._memories = lru_cache(maxsize=_CACHED_OUTPUTS)(_memory_keys)
         self._staged: EncodedFlows | None = None
         self.node_differences = NodeDifferences()
         self._failed_nodes: dict[str, Exception] = {}
@@ -105,6 +108,13 @@ class FlowEncoder:
     def held_answers(self, ofport: int) -> EncodedFlows:
         """The flows that hold DNS answers to the pod at a port. Bridges share them."""
         return self._held(ofport)
+
+    def memory(self, ofport: int, pod: Key, address: Net, names: Mapping[str, bool]) -> tuple[FlowKey, Body]:
+        """The flow that `render_memory` gives."""
+        instructions = encode_instructions((memory_note(pod, names),), None)
+        return self._memories(ofport, address.version).key(address.value), Body(
+            cookie(CookieKind.NAMES, ofport), instructions
+        )
 
     def staged_flows(self) -> EncodedFlows:
         """The flows that look up what promotion would change, see `render_staged`. Bridges share them."""
@@ -194,3 +204,16 @@ class FlowEncoder:
             actions, onward = stage.hit(action)
             instructions = self._hits[place] = encode_instructions(actions, onward.number)
         return shared_body(cookie(CookieKind.RULE, number), instructions)
+
+
+def _memory_keys(ofport: int, version: int) -> KeyTemplate:
+    """The keys of what the pod at an ofport learned, which differ in the address."""
+    width = ADDRESS_BITS[version]
+
+    def make(value: int) -> FlowKey:
+        flows = FlowSet()
+        render_memory(flows, ofport, Key("", ""), Net(version, value, width), {})
+        (flow,) = flows.flows()
+        return encode_key(flow.table, flow.priority, flow.match)
+
+    return key_template(make, (1 << width) - 1, width // 8)

@@ -30,6 +30,7 @@ MAX_OF_POD = 4096  # live ones of a pod
 MAX_PAST_OF_POD = 1024  # that are not live any more
 MAX_OF_SWITCH = 131_072  # entries of pods of one switch: each is a flow there, and one more for each rule that has it
 MAX_OF_ALL = 1_000_000  # entries of all pods
+FEW = 100  # entries that expire within some milliseconds
 _SLACK = 64  # outdated entries that the heap may have beyond one for each live one
 
 FULL_NAME = f"a name has {MAX_OF_NAME} addresses"
@@ -163,6 +164,18 @@ class LearnedNames:
     def due_at(self) -> float | None:
         """When `expire` may have something to do."""
         return self._due[0][0] if self._due else None
+
+    def expires_few(self, now: float) -> bool:
+        """Whether `expire` would look at no more than FEW entries."""
+        look, count = [0], 0
+        while look:
+            at = look.pop()
+            if at < len(self._due) and self._due[at][0] <= now:
+                count += 1
+                if count > FEW:
+                    return False
+                look += (2 * at + 1, 2 * at + 2)  # what a heap has below an entry is due later
+        return True
 
     def forget(self, pod: Key) -> None:
         """A pod is gone, or another with its name came."""

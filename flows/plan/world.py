@@ -414,6 +414,11 @@ class World(WorldState):
         found, self._plans.replanned = self._plans.replanned, set()
         return found
 
+    @property
+    def names_only(self) -> bool:
+        """Whether the last `update_plans` applied what pods learned of domain names, and nothing else."""
+        return self._plans.names_only
+
     def take_bridges_to_show(self) -> set[BridgeName]:
         """The bridges whose pods and flows may differ from what status showed after the last call."""
         found, self._plans.to_show = self._plans.to_show, set()

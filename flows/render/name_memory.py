@@ -26,10 +26,15 @@ _END = b"."  # so that the note does not end with a zero byte
 
 def render_memory(flows: FlowSet, ofport: int, pod: Key, address: Net, names: Mapping[str, bool]) -> None:
     """The flow that remembers the names of one address of the pod at a port, and whether each is live."""
-    words = [str(pod), *(("+" if names[name] else "-") + name for name in sorted(names))]
     terms = [in_range(SOURCE_OFPORT, ofport), *address_terms("destination", address)]
-    note = Note("\0".join(words).encode() + _END)
+    note = memory_note(pod, names)
     flows.add(tables.NAMES, priorities.NAMES_LEARNED, terms, [note], cookie=cookie(CookieKind.NAMES, ofport))
+
+
+def memory_note(pod: Key, names: Mapping[str, bool]) -> Note:
+    """The note of such a flow."""
+    words = [str(pod), *(("+" if names[name] else "-") + name for name in sorted(names))]
+    return Note("\0".join(words).encode() + _END)
 
 
 def read_memory(flow: Flow) -> tuple[int, Key, list[LearnedAddress]] | None:

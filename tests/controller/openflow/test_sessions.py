@@ -13,7 +13,7 @@ import pytest
 from controller.openflow.meter_messages import METER_REQUESTS
 from controller.reconcile.commands import DumpFlows
 from controller.reconcile.events import BundleDone, BundleFailed, FlowsDrifted, FlowsDumped, SwitchDown, SwitchUp
-from controller.reconcile.meters import MeterChanges, MeterReport
+from controller.reconcile.meters import NO_METER_CHANGES, MeterChanges, MeterReport
 from controller.status.foreign_flows import describe_foreign
 from flows.openflow import match_fields as oxm
 from flows.openflow.actions import Action, Conjunction, Load, Meter, Output
@@ -24,7 +24,7 @@ from flows.pipeline.cookies import CookieKind, cookie
 from flows.pipeline.pod_limits import METERED, MeterBand, meter_number
 from flows.pipeline.tables import SCTP_REPLIES
 from flows.wire.codec import encode_flow
-from flows.wire.values import Body, FlowChanges, FlowKey, WireFlow
+from flows.wire.values import NO_GROUP_CHANGES, Body, FlowChanges, FlowKey, WireFlow
 from tests.helpers.controller.openflow_app import AppProcess, controller
 from tests.helpers.ovs.open_vswitch import Bridge, OpenVSwitch, open_vswitch
 
@@ -235,6 +235,28 @@ def test_a_refused_bundle_names_its_flow_and_changes_nothing(app: AppProcess, br
     assert app.dump(up).flows == by_key(good)
     assert app.send(up, 3, adds=(other,)) == BundleDone(DPID, up.session, 3)
     assert app.dump(up).flows == by_key(good, other)
+
+
+def test_flows_that_are_independent_are_committed_at_once_and_a_refused_one_is_told(
+    app: AppProcess, bridge: Bridge
+) -> None:
+    up = connect(bridge, app)
+
+    def send(number: int, *flows: WireFlow) -> None:
+        changes = FlowChanges(flows, (), ())
+        app.tell("send_bundle", up.dpid, up.session, number, changes, NO_METER_CHANGES, NO_GROUP_CHANGES, True)
+
+    send(1, flow(1), flow(2))
+    assert app.next(BundleDone) == BundleDone(DPID, up.session, 1)
+    assert app.dump(up).flows == by_key(flow(1), flow(2))
+    refused = flow(3, Conjunction(5, 1, 2), Output(1))  # a conjunction stands alone (ovs-actions(7))
+    for number in (2, 4):
+        send(number, flow(10 + number), refused, flow(20 + number))
+        failed = app.next(BundleFailed)
+        assert failed.number == number
+        assert "NXBAC_BAD_CONJUNCTION" in failed.reason
+        app.send(up, number + 1, adds=(flow(30 + number),))
+    assert refused.key not in app.dump(up).flows
 
 
 def test_a_bundle_that_fails_at_its_commit_changes_nothing(app: AppProcess, bridge: Bridge) -> None:

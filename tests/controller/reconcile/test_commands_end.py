@@ -66,7 +66,9 @@ class Hands:
         changes: FlowChanges,
         about_meters: MeterChanges,
         about_groups: GroupChanges,
+        independent: bool,
     ) -> None:
+        assert not independent, "no test here has names"
         if not self.fails("send_bundle"):
             sent = SendBundle(dpid, session, number, without_marks(changes), about_meters, groups=about_groups)
             self.events += self.driver._answer(sent)

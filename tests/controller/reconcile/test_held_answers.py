@@ -4,17 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import chain
 
 import dns.message
 import dns.rrset
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.l2 import Ether
 
-from controller.reconcile import held_answers, waiting_packets
+from controller.reconcile import brief_batches, held_answers, waiting_packets
 from controller.reconcile.commands import Command, DumpFlows, KeepListening, ReleasePackets, SendBundle
 from controller.reconcile.dns_traffic import ENTRY_BYTES, MAX_QUERIES, PARKED_SECONDS, QUERY_SECONDS
-from controller.reconcile.events import ClusterChanged, DnsPacket, Event, FlowsDumped, SwitchDown, Tick
+from controller.reconcile.events import (
+    BundleDone,
+    BundleFailed,
+    ClusterChanged,
+    DnsPacket,
+    Event,
+    FlowsDumped,
+    SwitchDown,
+    Tick,
+)
 from controller.reconcile.meters import MeterReport
 from controller.reconcile.name_problems import NO_METERS, NO_ROOM, NO_SERVER, name_problems
 from controller.reconcile.problem import Problem
@@ -38,10 +50,14 @@ from flows.cluster.model import (
     Tier,
 )
 from flows.cluster.net import parse_address
-from flows.pipeline.tables import NAMES
+from flows.openflow import match_fields as oxm
+from flows.pipeline.registers import INITIATOR_OFPORT, SOURCE_OFPORT
+from flows.pipeline.tables import ADMIN_EGRESS, NAMES
 from flows.plan import learned_names
 from flows.plan.effective_cluster import effective_cluster
 from flows.plan.learned_names import FULL_NAME, MAX_OF_NAME, LearnedNames
+from flows.wire.codec import decode_flow
+from flows.wire.values import FlowChanges, WireFlow
 from tests.helpers.cluster.model_objects import labels
 from tests.helpers.controller.reconcile_driver import Driver, port
 
@@ -78,6 +94,8 @@ class Holding(Driver):
         super().__init__(network=network)
         self.meters = meters
         self.late: list[SendBundle] | None = None
+        self.sent: list[SendBundle] = []
+        self.refused: set[int] = set()  # of the flows of bundles of names alone, those with these places
         self.released: list[DnsPacket] = []
         self.listened = 0
         ports = [port(f"p{OFPORT[key]}", OFPORT[key], str(key)) for key in ADDRESS]
@@ -96,10 +114,21 @@ class Holding(Driver):
         if isinstance(command, SendBundle) and self.late is not None:
             self.late.append(command)
             return []
+        if isinstance(command, SendBundle):
+            self.sent.append(command)
+            if command.names_only and self.refused:
+                return self._commit_some(command)
         answers = super()._answer(command)
         if isinstance(command, DumpFlows):
             return [replace(one, meters=self.meters) for one in answers if isinstance(one, FlowsDumped)]
         return answers
+
+    def _commit_some(self, command: SendBundle) -> list[Event]:
+        """The switch refuses some flows, and has the others: it was told to commit before it was asked."""
+        parts = [tuple(one for place, one in enumerate(some) if place not in self.refused) for some in command.changes]
+        self.refused.clear()
+        assert not self.switches[1].commit(FlowChanges(*parts))
+        return [BundleFailed(command.dpid, command.session, command.number, "refused")]
 
     def commit(self) -> None:
         """The switch answers the bundles that it was given."""
@@ -327,6 +356,104 @@ def test_answers_over_tcp_count_from_the_first_segment_on() -> None:
     found.commit()
     assert found.released == [stray, opening, first, last, again]
     assert gap == last
+
+
+def is_of_names(flow: WireFlow) -> bool:
+    """Whether a flow remembers an address, or lets one pod connect to one."""
+    fields = {term.field for term in decode_flow(flow).match}
+    if flow.table == NAMES.number:
+        return fields >= {SOURCE_OFPORT.register, oxm.IPV4_DST}
+    return flow.table == ADMIN_EGRESS.number and fields >= {INITIATOR_OFPORT.register, oxm.CT_NW_DST}
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["answer", "answers", "wait", "policy", "pod", "late", "commit", "refuse"]),
+        st.sampled_from([A, B]),
+        st.integers(0, 3),
+    ),
+    max_size=25,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(STEPS)
+def test_bundles_of_names_alone_have_no_other_flows_and_may_be_refused_in_part(
+    steps: list[tuple[str, Key, int]],
+) -> None:
+    found = Holding()
+    narrow = POLICY._replace(egress=(ClusterRule(Action.ACCEPT, (DomainPeer("w1.example.com"),)),))
+    for number, (step, pod, choice) in enumerate(steps):
+        if step.startswith("answer"):
+            name = f"w{choice}.example.com"
+            found.ask(pod, name, number)
+            addresses = [f"192.0.2.{one}" for one in range(choice + 1)] if step == "answers" else ["192.0.2.9"]
+            found.answer(pod, name, *addresses, number=number, ttl=choice)
+        elif step == "wait":
+            found.tick(DNS_MIN_TTL / 2)
+        elif step == "policy":
+            found.send(ClusterChanged(cluster((None, POLICY, narrow, POLICY)[choice])))
+        elif step == "pod":
+            other = cluster()
+            there = other.pods[pod]._replace(addresses=(parse_address(f"10.0.1.{choice}"),))
+            found.send(ClusterChanged(replace(other, pods={**other.pods, pod: there})))
+        elif step == "late" and found.late is None:
+            found.late = []
+        elif step == "commit":
+            found.commit()
+        elif step == "refuse":
+            found.refused = {choice, choice + 1}
+    found.commit()
+    found.refused.clear()
+    for _ in range(3):
+        found.tick(60)
+    plan = found.core.world.plan_of(("db", "br-int"))
+    assert plan is not None
+    assert found.switches[1].flows == plan.flows
+    for bundle in found.sent:
+        assert not bundle.names_only or all(map(is_of_names, chain(*bundle.changes)))
+
+
+def test_an_answer_alone_gives_a_bundle_of_names_alone() -> None:
+    found = Holding()
+    found.ask(A, "www.example.com")
+    found.answer(A, "www.example.com", "192.0.2.7")
+    assert found.sent[-1].names_only
+    assert not any(one.names_only for one in found.sent[:-1])
+
+
+@pytest.mark.parametrize(("seconds", "packets", "brief"), [(0, 1, True), (0, 500, False), (DNS_MIN_TTL, 1, False)])
+def test_few_packets_are_brief_and_many_or_an_expiry_of_many_is_not(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, packets: int, brief: bool
+) -> None:
+    monkeypatch.setattr(learned_names, "FEW", 10)
+    found = Holding()
+    found.ask(A, "www.example.com")
+    packet = found.answer(A, "www.example.com", *[f"192.0.2.{one}" for one in range(20)], ttl=1)
+    assert found.core.is_brief([packet] * packets, found.now + seconds) is brief
+    assert not found.core.is_brief([packet, Tick()], found.now)
+    assert found.core.is_brief([BundleDone(1, 1, 99)], found.now)
+
+
+def test_a_batch_is_not_brief_while_its_switch_has_much_to_get(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Holding()
+    found.late = []
+    found.send(ClusterChanged(cluster(None)))
+    assert found.core.is_brief([BundleDone(1, 1, 1)], found.now)
+    monkeypatch.setattr(brief_batches, "MAX_FLOWS", 2)
+    assert not found.core.is_brief([BundleDone(1, 1, 1)], found.now)
+    found.commit()
+    assert found.core.is_brief([BundleDone(1, 1, 1)], found.now)
+
+
+@given(st.lists(st.integers(0, 9), max_size=40), st.integers(0, 10))
+def test_expires_few_counts_what_is_due(until: list[int], now: int) -> None:
+    names = LearnedNames()
+    for number, at in enumerate(until):
+        names.learn(A, "www.example.com", [(parse_address(f"192.0.2.{number}"), float(at))])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(learned_names, "FEW", 5)
+        assert names.expires_few(now) is (sum(at <= now for at in until) <= 5)
 
 
 def test_a_flood_is_bounded() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.reconcile.events import DnsPacket, SwitchDown, Tick
-from controller.runtime import packet_queue
+from controller.runtime import event_queue, packet_queue
 from controller.runtime.event_queue import MAX_BATCH_PACKETS, EventQueue
 from controller.runtime.packet_queue import PacketQueue
 
@@ -39,6 +39,22 @@ def test_a_packet_wakes_who_waits() -> None:
     events.post(packet(1, 1))
     waiting.join(30)
     assert found == [[packet(1, 1)]]
+
+
+def test_packets_alone_are_gathered_and_another_event_takes_them_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_queue, "PACKET_SECONDS", 60.0)
+    events, found = EventQueue(), []
+    events.post(packet(1, 1))
+    assert events.next_batch(60)[0] == [packet(1, 1)], "the first waits for nothing"
+    waiting = threading.Thread(target=lambda: found.append(events.next_batch(60)[0]))
+    waiting.start()
+    events.post(packet(1, 2))
+    events.post(packet(1, 3))
+    waiting.join(0.1)
+    assert not found
+    events.post(SwitchDown(2, 1))
+    waiting.join(30)
+    assert found == [[SwitchDown(2, 1), packet(1, 2), packet(1, 3)]]
 
 
 @settings(max_examples=60, deadline=None)
