@@ -160,6 +160,8 @@ apply_network() {
     case $code in
         0) end_waiting ;;
         3)
+            # shellcheck disable=SC2034 # node.sh says it at the end
+            outcome="waits for the controller"
             say "leaving the rest until the controller has written it: is it running, does it know this Node?"
             if [ -d /run/systemd/system ]; then
                 systemctl --no-block restart headgate-node

@@ -61,7 +61,14 @@ each() {
 
 not_written() { fail "$STATE cannot be written (is the disk full, or read-only?): mend that, then run this again"; }
 
-vsctl() { ovs-vsctl --timeout=30 "$@"; }
+# 142: ended by its alarm clock.
+vsctl() {
+    ovs-vsctl --timeout=30 "$@" || {
+        code=$?
+        [ "$code" -ne 142 ] || say "Open vSwitch did not answer in 30 s: start ovs-vswitchd, then run this again"
+        return "$code"
+    }
+}
 
 value() { vsctl --if-exists get "$1" "$2" "$3" | sed 's/^"\(.*\)"$/\1/'; }
 

@@ -44,7 +44,7 @@ KUBELET_CERTIFICATE=${KUBELET_CERTIFICATE:-/var/lib/kubelet/pki/kubelet-client-c
 TAB=$(printf '\t') MANAGERS=db:Open_vSwitch,Open_vSwitch,manager_options
 CABLE=headgate-ul-sw DATAPATH=netdev@ovs-netdev LEAST_FRAGMENT=400 MOST_FRAGMENTS=5000   # the least and the most that can be set
 controllers='' name='' bridge=br-int datapath='' uplink='' move=no addresses=''
-openflow_port=6653 ovsdb_port=6640 ca='' certificate='' key='' mode=''
+openflow_port=6653 ovsdb_port=6640 ca='' certificate='' key='' mode='' outcome='is ready'
 cni=no underlay='' masquerade=yes patience=10 here=$(cd "$(dirname "$0")" && pwd)
 
 # The terminal may be gone, where its connection was on what is being moved.
@@ -157,7 +157,14 @@ forget() {
     mv "$STATE/undo.new" "$STATE/undo"
 }
 
-vsctl() { ovs-vsctl --timeout=30 "$@"; }
+# 142: ended by its alarm clock.
+vsctl() {
+    ovs-vsctl --timeout=30 "$@" || {
+        code=$?
+        [ "$code" -ne 142 ] || say "Open vSwitch did not answer in 30 s: start ovs-vswitchd, then run this again"
+        return "$code"
+    }
+}
 
 # value TABLE RECORD COLUMN:KEY: the value without quotes, nothing if there is none.
 value() { vsctl --if-exists get "$1" "$2" "$3" | sed 's/^"\(.*\)"$/\1/'; }
@@ -208,8 +215,7 @@ check_datapath() {
 make_bridge() {
     if ! vsctl br-exists "$bridge"; then
         remember bridge "$bridge"
-        vsctl add-br "$bridge" -- set Bridge "$bridge" fail_mode=secure datapath_type="${datapath:-system}" ||
-            fail "the bridge $bridge is not made: is ovs-vswitchd running? Start Open vSwitch, then run this again"
+        vsctl add-br "$bridge" -- set Bridge "$bridge" fail_mode=secure datapath_type="${datapath:-system}"
         if ! has_device "$bridge"; then
             vsctl del-br "$bridge"
             forget bridge "$bridge"
@@ -433,4 +439,4 @@ lead_all Manager Open_vSwitch . manager_options "$ovsdb_port"
 # Last: if the controller is reached over the bridge, in-band control has set its flows by now.
 [ "$move" = no ] || move_addresses
 [ "$cni" = no ] || apply_network
-say "$(value Open_vSwitch . external_ids:hostname) is ready: $bridge leads to $scheme:$(printf '%s' "$controllers" | sed 's/^ //; s/ /, /g')"
+say "$(value Open_vSwitch . external_ids:hostname) $outcome: $bridge leads to $scheme:$(printf '%s' "$controllers" | sed 's/^ //; s/ /, /g')"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -43,6 +44,14 @@ def test_an_old_python_is_told_before_anything_is_changed(node: CniNode) -> None
     node.env["PATH"] = f"{shims}:{os.environ['PATH']}"
     assert "install Python 3.9 or newer" in node.setup(code=1)
     assert node.machine.everything() == before
+
+
+def test_a_switch_that_does_not_run_is_told(node: CniNode) -> None:
+    os.kill(int((node.machine.folder / "ovs-vswitchd.pid").read_text()), signal.SIGKILL)
+    assert "start ovs-vswitchd, then run this again" in node.setup(code=142)
+    node.machine.start_switch()
+    assert "n1 waits for the controller" in node.setup("--wait", "0")
+    node.undo()
 
 
 def test_options_that_do_not_belong_together_are_refused(node: CniNode) -> None:
