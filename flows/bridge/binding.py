@@ -31,6 +31,7 @@ from flows.bridge.state import (
 )
 from flows.cluster.model import Cluster, Pod
 from flows.cluster.net import Net, host_address_error
+from flows.cluster.tuples import new_tuple
 from flows.openflow.port_numbers import MAX_OFPORT
 from flows.pipeline.pod_limits import limits_of
 
@@ -100,6 +101,8 @@ def is_tunnel(interface: InterfaceState, bridge: BridgeState) -> bool:
 
 def tunnel_of(bridge: BridgeState) -> int | None:
     """The ofport that the bridge's tunnels go through; None in other modes, and while the switch has none."""
+    if bridge.routing.mode is not NetworkMode.OVERLAY:
+        return None
     return next((i.ofport for i in bridge.interfaces if is_tunnel(i, bridge) and _has_ofport(i)), None)
 
 
@@ -170,7 +173,7 @@ def _bind_pod(interface: InterfaceState, ofport: int, bridge: BridgeState, clust
     problem = f"its external_ids name an address that no pod can have: {refused}" if refused else ""
     same = 0 if not of_port or not pod.addresses else 1 if set(of_port) <= set(pod.addresses) else -1
     agreement = _AGREEMENTS[same, bool(uid) and uid == pod.uid]
-    return PodBinding(ofport, interface.name, pod.key, mac, addresses, limits, problem, agreement)
+    return new_tuple(PodBinding, (ofport, interface.name, pod.key, mac, addresses, limits, problem, agreement))
 
 
 def _addresses_of_port(external_ids: Mapping[str, str], pod: Pod) -> tuple[tuple[Net, ...], tuple[Net, ...]]:

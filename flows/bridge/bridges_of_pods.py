@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 from flows.bridge.claim_contest import BridgeName
 from flows.bridge.external_ids import pod_of_interface
 from flows.bridge.state import BridgeState
@@ -15,7 +13,7 @@ class BridgesOfPods:
 
     def __init__(self) -> None:
         self._bridges: dict[Key, tuple[BridgeName, ...]] = {}
-        self._names: dict[BridgeName, Counter[Key]] = {}  # how many ports of a bridge name a pod
+        self._names: dict[BridgeName, dict[Key, int]] = {}  # how many ports of a bridge name a pod
 
     def __len__(self) -> int:
         return len(self._names)
@@ -28,16 +26,17 @@ class BridgesOfPods:
         """A bridge was added (`old` is None), changed, or removed (`new` is None)."""
         was, now = (bridge.interfaces if bridge else () for bridge in (old, new))
         kept = {id(interface) for interface in was} & {id(interface) for interface in now}
-        counts = self._names.setdefault(name, Counter())
+        counts = self._names.setdefault(name, {})
         for interfaces, by in ((now, 1), (was, -1)):
             for interface in interfaces:
                 key = pod_of_interface(interface.external_ids) if id(interface) not in kept else None
                 if key is None:
                     continue
-                counts[key] += by
-                if by > 0 and counts[key] == 1:
+                count = counts.get(key, 0) + by
+                counts[key] = count
+                if by > 0 and count == 1:
                     self._bridges[key] = (*self._bridges.get(key, ()), name)
-                elif not counts[key]:
+                elif not count:
                     del counts[key]
                     self._bridges[key] = tuple([one for one in self._bridges[key] if one != name])
                     if not self._bridges[key]:

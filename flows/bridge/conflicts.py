@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import replace
 from itertools import chain
 from typing import TypeVar
 
@@ -91,7 +90,7 @@ def without_node_addresses(
         if stolen:
             reason = f"{stolen[0]} of pod {pod.pod} is an address of the node itself"
             problems.append(PortProblem(pod.interface, reason))
-            pod = replace(pod, addresses=tuple(net for net in pod.addresses if net not in own))
+            pod = pod._replace(addresses=tuple(net for net in pod.addresses if net not in own))
         kept.append(pod)
     return kept
 
@@ -114,7 +113,7 @@ def without_duplicates(found: list[PodBinding], problems: list[PortProblem]) -> 
             problems.extend(
                 PortProblem(pod.interface, _claimed_by_several(str(net), by_address[net])) for net in contested
             )
-            pod = replace(pod, addresses=tuple(net for net in pod.addresses if net not in contested))
+            pod = pod._replace(addresses=tuple(net for net in pod.addresses if net not in contested))
         kept.append(pod)
     return kept
 

@@ -8,6 +8,7 @@ from functools import lru_cache
 
 from flows.cluster.model import Key
 from flows.cluster.net import Net, host_address_error, parse_address
+from flows.cluster.tuples import new_tuple
 
 _MAC = re.compile(r"[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){5}")
 NODE_ADDRESSES_KEY = "headgate-node-addresses"  # external_ids key of a Bridge: more addresses of its node
@@ -39,12 +40,12 @@ def pod_of_interface(external_ids: Mapping[str, str]) -> Key | None:
     namespace_pod. None where it names none."""
     namespace = external_ids.get("pod-namespace")
     if namespace and (name := external_ids.get("pod-name")):
-        return Key(namespace, name)
+        return new_tuple(Key, (namespace, name))
     identity = external_ids.get("iface-id", "")
     for separator in "/_":
         namespace, found, name = identity.partition(separator)
         if found and namespace and name:
-            return Key(namespace, name)
+            return new_tuple(Key, (namespace, name))
     return None
 
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
-from dataclasses import replace
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -29,6 +28,7 @@ from flows.bridge.routing import FLAT, Routing
 from flows.bridge.state import BindingResult, BridgeBinding, BridgeState, InterfaceState, PodBinding, PortUse
 from flows.cluster.model import Cluster, Key
 from flows.cluster.net import Net
+from flows.cluster.tuples import new_tuple
 
 PortClaim = Key | Net | int  # a pod, an address, or an ofport
 
@@ -107,16 +107,20 @@ class BindingReader:
 
     def _put(self, interface: InterfaceState, bridge: BridgeState, cluster: Cluster) -> None:
         """Read a port, and update its claims."""
-        uuid, pod = interface.uuid, pod_of_interface(interface.external_ids)
+        uuid = interface.uuid
         old = self._ports.get(uuid)
         use = read_port(interface, bridge, cluster)
-        self._ports[uuid] = _Port(interface, pod, use)
+        pod = use.pod if isinstance(use, PodBinding) else pod_of_interface(interface.external_ids)
+        self._ports[uuid] = new_tuple(_Port, (interface, pod, use))
         if old is None or old.pod != pod:
             self._name(uuid, old.pod if old else None, pod)
         if old is None or old.use != use:
-            self._unclaim(uuid, old.use if old else None)
+            if old is not None:
+                self._unclaim(uuid, old.use)
+            claims = self._claims
             for claim in _claims(use):
-                self._claim(uuid, claim)
+                if claims.setdefault(claim, uuid) is not uuid:
+                    self._contend(uuid, claim)
             if isinstance(use, InterfaceState):
                 self._uplinks.add(uuid)
             self._dirty.add(uuid)
@@ -138,19 +142,18 @@ class BindingReader:
         if new is not None:
             self._naming[new] = (*self._naming.get(new, ()), uuid)
 
-    def _claim(self, uuid: str, claim: PortClaim) -> None:
-        holders = self._claims.get(claim)
-        if holders is None:
-            self._claims[claim] = uuid
-        else:
-            if not isinstance(holders, set):
-                holders = {holders}
-                self._contested += 1
-            self._dirty.update(holders)
-            holders.add(uuid)
-            self._claims[claim] = holders
+    def _contend(self, uuid: str, claim: PortClaim) -> None:
+        """A port has a claim that another one holds."""
+        holders = self._claims[claim]
+        if not isinstance(holders, set):
+            holders = {holders}
+            self._contested += 1
+        self._dirty.update(holders)
+        holders.add(uuid)
+        self._claims[claim] = holders
 
     def _unclaim(self, uuid: str, use: PortUse) -> None:
+        """A port gives up what it claimed."""
         self._uplinks.discard(uuid)
         for claim in _claims(use):
             holders = self._claims[claim]
@@ -211,7 +214,7 @@ class BindingReader:
         if not (self._is_alone(found.ofport) and self._has(uuid, found.pod)):
             return None
         addresses = tuple([net for net in found.addresses if net not in self._own and self._has(uuid, net)])
-        return found if addresses == found.addresses else replace(found, addresses=addresses)
+        return found if addresses == found.addresses else found._replace(addresses=addresses)
 
     def _has(self, uuid: str, claim: Key | Net) -> bool:
         """Whether a port wins a claim that it holds."""

@@ -93,8 +93,7 @@ class Agreement(NamedTuple):
 NO_AGREEMENT = Agreement()
 
 
-@dataclass(frozen=True, slots=True)
-class PodBinding:
+class PodBinding(NamedTuple):
     """One pod on one port.
 
     `mac` is None where OVSDB has none. `addresses` may be empty: then nothing passes yet. `limits` are those that apply

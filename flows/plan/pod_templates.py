@@ -157,7 +157,7 @@ def _sample(pod: PodBinding, least: int) -> PodBinding:
 
     ofport, mac = value(2), None if pod.mac is None else value(6)
     nets = tuple([net._replace(value=value(_SIZES[net.version])) for net in pod.addresses])
-    return replace(pod, ofport=ofport, mac=mac, addresses=nets)
+    return pod._replace(ofport=ofport, mac=mac, addresses=nets)
 
 
 def _action_of_port(action: Action, old: int, new: int) -> Action:
