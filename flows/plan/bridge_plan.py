@@ -17,7 +17,7 @@ out, so that isolated pods receive nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from operator import attrgetter
 from typing import NamedTuple
@@ -25,6 +25,7 @@ from typing import NamedTuple
 from flows.bridge.state import Binding, BridgeBinding, PodBinding
 from flows.cluster.model import Key
 from flows.cluster.net import Net
+from flows.cluster.tuples import new_tuple
 from flows.openflow.match import FlowError
 from flows.openflow.port_numbers import MAX_OFPORT
 from flows.pipeline.tables import PipelineError
@@ -169,10 +170,10 @@ class BridgePlan:
             self._render_flood(chunks, self._bridge)
         return True
 
-    def take(self) -> dict[FlowKey, Body | None]:
+    def take(self) -> Mapping[FlowKey, Body | None]:
         """The keys of `flows` that came, went or differ since the last call.
 
-        With each is the body before, None where there was no flow.
+        With each is the body before, None where there was no flow. The first call returns a view of `flows`.
         """
         try:
             changed = self.rules.take()
@@ -297,7 +298,7 @@ class BridgePlan:
 
     def _make_port(self, pod: PodBinding, isolated: frozenset[Applies]) -> None:
         isolated = _SHARED_ISOLATION.setdefault(isolated, isolated)
-        self._ports[pod.ofport] = RenderedPort(pod, isolated)
+        self._ports[pod.ofport] = new_tuple(RenderedPort, (pod, isolated))
         try:
             keys, bodies = self._encoder.pod(pod, isolated, self.routes)
             self._pieces.put(pod.ofport, keys, bodies)

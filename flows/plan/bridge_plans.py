@@ -6,7 +6,7 @@ bridges are served, and when they are read, is decided in `world`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 
 from flows.bridge.claim_contest import BridgeName
@@ -30,7 +30,7 @@ from flows.wire.values import Body, FlowKey
 
 # Of each bridge whose flows or groups changed: the bodies before the change by flow key, None where there was no flow.
 # The changes of groups are taken from the plan: see `bridge_groups`.
-ChangedFlows = dict[BridgeName, dict[FlowKey, Body | None]]
+ChangedFlows = dict[BridgeName, Mapping[FlowKey, Body | None]]
 
 
 class BridgePlans:
@@ -70,7 +70,12 @@ class BridgePlans:
 
     # -- reading and planning one bridge -----------------------------------------------------------------------------
 
-    def update(self, name: BridgeName, changed: set[Key]) -> set[Key]:
+    def isolation_of_pods_on(self, names: Collection[BridgeName]) -> IsolationOf:
+        """What applies to pods, for `update` of these bridges."""
+        new = [self._bridges[name] for name in names if name not in self.by_bridge]
+        return self._objects.engine.applying_to(len(names) + sum([len(bridge.interfaces) for bridge in new]))
+
+    def update(self, name: BridgeName, changed: set[Key], isolated: IsolationOf) -> set[Key]:
         """Read a bridge's ports and update its plan. `changed` are pods that may be bound differently.
 
         Returns the pods whose rules the plan must hear of: those that came, went or moved; all when the plan is new.
@@ -79,7 +84,7 @@ class BridgePlans:
         try:
             found = self._read(name, changed)
             moved |= self._move(name, found.removed, found.added)
-            moved |= self._plan(name, found)
+            moved |= self._plan(name, found, isolated)
         except Exception as error:  # noqa: BLE001 - it concerns this bridge and no other
             self.fail(name, error)
         return moved
@@ -99,13 +104,12 @@ class BridgePlans:
         # A new reader names no port as gone: those of an earlier reader are.
         return found._replace(removed=tuple(self.pod_ports.on(name).values()))
 
-    def _plan(self, name: BridgeName, found: BindingChange) -> set[Key]:
+    def _plan(self, name: BridgeName, found: BindingChange, isolated: IsolationOf) -> set[Key]:
         """Update or make a bridge's plan; returns the pods of a new one, which has no rules of theirs yet."""
         if not self._is_planned(name):
             self.drop_plan(name)
             self._failures.discard(name)
             return set()
-        isolated = self._objects.engine.applying_to
         plan, routes = self.by_bridge.get(name), found.bridge.routing.routes
         if plan is not None and plan.routes != routes:
             self.drop_plan(name)
@@ -223,7 +227,9 @@ class BridgePlans:
             affected |= self._isolate_all(changes.isolation, new_plans)
         if services.changed:
             affected |= self._update_services()
-        return self._take_changes(affected)
+        found = self._take_changes(affected)
+        self._encoder.forget_dimensions()
+        return found
 
     def _update_services(self) -> set[BridgeName]:
         """Apply what changed in Services to the plans of all bridges that route; returns these bridges."""
@@ -256,10 +262,12 @@ class BridgePlans:
                     self.fail(name, error)
         return affected
 
-    def _isolate_all(self, pods: Iterable[Key], new_plans: set[BridgeName]) -> set[BridgeName]:
+    def _isolate_all(self, pods: Collection[Key], new_plans: set[BridgeName]) -> set[BridgeName]:
         """Tell plans, but new ones, what applies to these pods. Returns the bridges whose plans that changed."""
+        if new_plans >= self._bridges.keys():
+            return set()  # as when a controller starts
         affected: set[BridgeName] = set()
-        applying = self._objects.engine.applying_to
+        applying = self._objects.engine.applying_to(len(pods))
         for key in pods:
             for name, ofport in self.pod_ports.of(key):
                 self.to_show.add(name)  # the policies that isolate the pod may be others

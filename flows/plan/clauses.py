@@ -28,6 +28,7 @@ Must not live here: which rules and sets exist. `flows.plan.rules`, the only cal
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from typing import cast
 
 from flows.cluster.model import Action
 from flows.cluster.net import Net
@@ -167,13 +168,10 @@ class Clauses:
 
     def _note_toggles(self, element_set: ElementSet, elements: Collection[Element]) -> None:
         toggled = self._toggled
-        if not toggled:
-            self._toggled = dict.fromkeys(elements, element_set)
-            return
-        again = toggled.keys() & elements
-        if not again:
+        if toggled.keys().isdisjoint(elements):
             toggled.update(dict.fromkeys(elements, element_set))
             return
+        again = toggled.keys() & elements
         toggled.update(dict.fromkeys(again.symmetric_difference(elements), element_set))
         for element in again:
             before = toggled[element]
@@ -196,9 +194,10 @@ class Clauses:
         toggled, self._toggled = self._toggled, {}
         self._dirty.update(toggled)
         at = self._sets_of
-        if not at:  # as in a first plan: nearly all are in one set each
-            at = self._sets_of = {one: sets for one, sets in toggled.items() if not isinstance(sets, list)}
-            toggled = {one: sets for one, sets in toggled.items() if isinstance(sets, list)}
+        if not at:  # as in a first plan: all those in one set are there
+            several = [one for one, sets in toggled.items() if isinstance(sets, list)]
+            at = self._sets_of = cast(dict[Element, ElementSet | SharedClause], toggled)
+            toggled = {one: toggled.pop(one) for one in several}
         # Many elements go the same way: work out each way once.
         positions: dict[object, ElementSet | SharedClause | None] = {}
         for element, sets in toggled.items():

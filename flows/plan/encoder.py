@@ -34,12 +34,13 @@ from flows.render.tunnel import render_remote_node
 from flows.services.choice import Choice
 from flows.services.served import ServedPort
 from flows.wire.actions import encode_conjunction, encode_conjunctions, encode_instructions, encode_outputs
-from flows.wire.codec import encode_body, encode_key, shared_body
+from flows.wire.codec import encode_body, encode_key
 from flows.wire.groups import encode_group
 from flows.wire.values import Body, FlowKey, WireGroup
 
 CLAUSE_COOKIE = cookie(CookieKind.CLAUSE)
 _PIPELINE_COOKIE = cookie(CookieKind.PIPELINE)
+_RULE_COOKIE = cookie(CookieKind.RULE)  # with a conjunction id added, which has fewer bits than there is room
 _CACHED_OUTPUTS = 1 << 16  # an ofport has 16 bits
 _CACHED_NODES = 1 << 13  # nodes times different ofports of tunnels; bridges share what these entries hold
 
@@ -67,7 +68,7 @@ class FlowEncoder:
 
     def __init__(self) -> None:
         self._bands: dict[tuple[int, int], BandTemplates] = {}  # by table and band
-        self._dimensions: dict[int, Dimension] = {}  # the last one for each place
+        self._dimensions: dict[int, dict[int, Dimension]] = {}  # by place and number, until `forget_dimensions`
         self._hits: dict[tuple[int, Action | None], bytes] = {}  # instructions by table and action
         self._pods = PodTemplates()
         self._fixed: dict[tuple[bool, bool], EncodedFlows] = {}  # by the arguments of `fixed_flows`
@@ -184,13 +185,21 @@ class FlowEncoder:
         return found
 
     def dimension(self, number: int, place: int, count: int) -> Dimension:
-        """The dimension `place`, from 1, of `count` of the rule with this conjunction id. Bridges share it."""
-        conjunction = new_tuple(Conjunction, (number, place, count))
-        found = self._dimensions.get(place)
-        if found is None or found.conjunction != conjunction:
+        """The dimension `place`, from 1, of `count` of the rule with this conjunction id. Bridges share it until
+        `forget_dimensions`."""
+        known = self._dimensions.get(place)
+        if known is None:
+            known = self._dimensions[place] = {}
+        found = known.get(number)
+        if found is None or found.conjunction.clauses != count:
+            conjunction = new_tuple(Conjunction, (number, place, count))
             alone = new_tuple(Body, (CLAUSE_COOKIE, encode_conjunction(conjunction)))
-            found = self._dimensions[place] = new_tuple(Dimension, (conjunction, alone))
+            found = known[number] = new_tuple(Dimension, (conjunction, alone))
         return found
+
+    def forget_dimensions(self) -> None:
+        """All bridges that a change concerns had their rules: what they share is theirs alone now."""
+        self._dimensions.clear()
 
     def clause(self, conjunctions: tuple[Conjunction, ...]) -> Body:
         """The body of a clause flow that names these conjunctions, in order of their ids."""
@@ -203,7 +212,7 @@ class FlowEncoder:
         if instructions is None:
             actions, onward = stage.hit(action)
             instructions = self._hits[place] = encode_instructions(actions, onward.number)
-        return shared_body(cookie(CookieKind.RULE, number), instructions)
+        return new_tuple(Body, (_RULE_COOKIE | number, instructions))
 
 
 def _memory_keys(ofport: int, version: int) -> KeyTemplate:

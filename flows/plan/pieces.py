@@ -10,9 +10,27 @@ becomes b5, and `take` returns {k: b3} for it, the body before.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from flows.wire.values import Body, FlowKey
+
+
+class AllNew(Mapping[FlowKey, None]):
+    """Changes by which all of these flows came. A view, for a first plan has very many: it follows the flows."""
+
+    __slots__ = ("_flows",)
+
+    def __init__(self, flows: Mapping[FlowKey, Body]) -> None:
+        self._flows = flows
+
+    def __getitem__(self, key: FlowKey) -> None:
+        self._flows[key]
+
+    def __iter__(self) -> Iterator[FlowKey]:
+        return iter(self._flows)
+
+    def __len__(self) -> int:
+        return len(self._flows)
 
 
 class Pieces:
@@ -121,8 +139,10 @@ class Pieces:
     def write_all(self, changes: Mapping[FlowKey, Body | None]) -> None:
         """Flows that belong to no piece are these now, None for those that are gone."""
         flows, earlier = self.flows, self._before
-        if earlier is None and flows.keys().isdisjoint(changes):
+        if earlier is None:
             flows.update({key: body for key, body in changes.items() if body is not None})
+            for key in [key for key, body in changes.items() if body is None]:
+                flows.pop(key, None)
             return
         # As `_write` does, without a call for each of very many flows.
         for key, body in changes.items():
@@ -136,10 +156,10 @@ class Pieces:
             else:
                 flows[key] = body
 
-    def take(self, changes: Mapping[FlowKey, Body | None]) -> dict[FlowKey, Body | None]:
+    def take(self, changes: Mapping[FlowKey, Body | None]) -> Mapping[FlowKey, Body | None]:
         """The keys of `flows` that came, went or differ since the last call, after `write_all` of these changes.
 
-        With each is the body before, None where there was no flow.
+        With each is the body before, None where there was no flow. The first call returns `AllNew`.
         """
         known_to_differ = self._before == {}  # as most often: only the rules of a bridge changed
         if changes:
@@ -147,7 +167,7 @@ class Pieces:
         flows, earlier = self.flows, self._before
         if earlier is None:
             self._before = {}
-            return dict.fromkeys(flows)
+            return AllNew(flows)
         if not earlier:
             return {}
         self._before = {}

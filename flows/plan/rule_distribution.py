@@ -105,7 +105,7 @@ class RuleDistributor:
     def _put_rules(self, changes: Iterable[RuleChange], engine: PolicyEngine, affected: set[BridgeName]) -> set[PodSet]:
         """Give rules to the bridges with ports of their subjects. Returns the subjects that no bridge had before; their
         ports are entered here."""
-        new_subjects: dict[PodSet, None] = {}
+        known, new_subjects = self._subjects, dict[PodSet, None]()
         old_subjects: dict[PodSet, None] = {}  # that lost a rule
         for old, new in changes:
             if old is not None and (new is None or old.subjects is not new.subjects):
@@ -113,12 +113,18 @@ class RuleDistributor:
                 self._put_rule(old.subjects, old.identity, None, affected)
             if new is None:
                 continue
-            if new.subjects not in self._subjects and new.subjects not in new_subjects:
+            if new.subjects in known:
+                self._put_rule(new.subjects, new.identity, new, affected)
+            else:
                 new_subjects[new.subjects] = None
-            self._put_rule(new.subjects, new.identity, new, affected)
+        # Bridge by bridge: what one plan keeps is close in memory, and very many subjects may be new.
+        entering: dict[BridgeName, list[tuple[PodSet, int]]] = {}
         for subjects in new_subjects:
-            ports = [port for pod in engine.pods_with(subjects.members) for port in self._pod_ports.of(pod.key)]
-            self._enter(subjects, ports, affected)
+            for pod in engine.pods_with(subjects.members):
+                for name, ofport in self._pod_ports.of(pod.key):
+                    entering.setdefault(name, []).append((subjects, ofport))
+        for name, ports in entering.items():
+            self._enter_all(name, ports, affected)
         for subjects in old_subjects:
             if not has_tracked_rules(subjects):
                 self._forget(subjects)
@@ -138,16 +144,21 @@ class RuleDistributor:
 
     def _enter(self, subjects: PodSet, ports: Iterable[tuple[BridgeName, int]], affected: set[BridgeName]) -> None:
         for name, ofport in ports:
-            plan = self._plans.get(name)
-            if plan is None:
-                continue
-            affected.add(name)
-            try:
-                plan.rules.enter(subjects, ofport)
-            except Exception as error:  # noqa: BLE001 - as above
-                self._fail(name, error)
-            else:
-                _add(self._subjects, subjects, name)
+            self._enter_all(name, ((subjects, ofport),), affected)
+
+    def _enter_all(self, name: BridgeName, ports: Iterable[tuple[PodSet, int]], affected: set[BridgeName]) -> None:
+        """Pods of these subjects have these ports of a bridge."""
+        plan = self._plans.get(name)
+        if plan is None:
+            return
+        affected.add(name)
+        enter, bridges_of = plan.rules.enter, self._subjects
+        try:
+            for subjects, ofport in ports:
+                enter(subjects, ofport)
+                _add(bridges_of, subjects, name)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._fail(name, error)
 
     def _leave(self, subjects: PodSet, ports: Iterable[tuple[BridgeName, int]], affected: set[BridgeName]) -> None:
         for name, ofport in ports:

@@ -395,13 +395,14 @@ class World(WorldState):
         plans = self._plans
         plans.replanned |= stale
         moved: set[Key] = set()
+        isolated = plans.isolation_of_pods_on(stale)
         for name in sorted(stale):
             if self.owners.refusal(name):
                 moved.update(plans.pod_ports.on(name))
                 plans.drop(name)
                 self._failures.discard(name)
             else:
-                moved |= plans.update(name, self._rebound)
+                moved |= plans.update(name, self._rebound, isolated)
         rebound, self._rebound = self._rebound, set()
         for key in rebound:
             plans.update_port_addresses(key)

@@ -70,6 +70,8 @@ from flows.policy.staged_policies import StagedPolicies
 from flows.policy.tier_policies import PlacedChange, TierPolicies
 from flows.policy.tracked_sets import NetSet, PodSet, PolicyRule, TrackedRule
 
+_GROUPS_FOR_A_POD = 10  # so many groups are put together in the time in which one pod is compared with all of its own
+
 
 class UnnumberedRule(NamedTuple):
     """A TrackedRule before it has a number and owners."""
@@ -442,16 +444,16 @@ class PolicyEngine:
         """What staged policies mean for the pod, in the directions in which one selects it."""
         return self._selecting.staged(pod) if self._promoted.any else NOT_STAGED
 
-    @property
-    def applying_to(self) -> Callable[[Key], frozenset[Applies]]:
-        """As `applying`, for many pods, until an object changes."""
-        more = self._promoted.any or self._audited.any or self._selecting.has_tiers
-        return self.applying if more else self.isolated
-
-    def applying(self, pod: Key) -> frozenset[Applies]:
-        """The directions in which NetworkPolicies isolate the pod, the tiers that apply to it, its audit, and what
-        staged policies mean for it."""
-        return applying(self.isolated(pod), self.tiered(pod), self.watched(pod), self.staged(pod))
+    def applying_to(self, pods: int) -> Callable[[Key], frozenset[Applies]]:
+        """What applies to a pod: the directions in which NetworkPolicies isolate it, the tiers that have rules for it,
+        its audit, and what staged policies mean for it. It is going to be asked about so many pods, and holds until an
+        object changes."""
+        selecting = self._selecting
+        many = pods * _GROUPS_FOR_A_POD > selecting.isolating_group_count
+        isolated = selecting.isolation_of_many() if many else selecting.isolated
+        if not (self._promoted.any or self._audited.any or selecting.has_tiers):
+            return isolated
+        return lambda pod: applying(isolated(pod), self.tiered(pod), self.watched(pod), self.staged(pod))
 
     def promoted_policies(self, pod: Key) -> set[Key]:
         """As `SelectingPolicies.promoted_policies`."""

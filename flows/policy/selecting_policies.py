@@ -6,7 +6,7 @@ Kept by groups of pods. What rules say is not known here; see `engine`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import compress, product
 from typing import TypeVar
 
@@ -129,6 +129,23 @@ class SelectingPolicies:
             return frozenset()
         groups = self._index.groups_of(n)
         return _DIRECTIONS[tuple([not isolated.keys().isdisjoint(groups) for isolated in self._isolating.values()])]
+
+    def isolation_of_many(self) -> Callable[[Key], frozenset[Direction]]:
+        """As `isolated`, until an object changes. It puts the pods of each direction together first, which costs more
+        than asking for a few pods."""
+        numbers = self._index.numbers
+        chosen = [set[int]().union(*[group.members for group in groups]) for groups in self._isolating.values()]
+
+        def isolated(pod: Key) -> frozenset[Direction]:
+            n = numbers.get(pod)
+            return _DIRECTIONS[tuple([n in pods for pods in chosen])]
+
+        return isolated
+
+    @property
+    def isolating_group_count(self) -> int:
+        """How many groups of pods policies isolate, at most: one in two directions may count twice."""
+        return sum(map(len, self._isolating.values()))
 
     @property
     def has_tiers(self) -> bool:
