@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -54,7 +53,7 @@ NETS = st.one_of(
     st.builds(lambda value: Net(4, value << 8, 24), values(3)),
 )
 PODS = st.builds(
-    lambda ofport, mac, nets, limits: replace(pod(ofport, mac, *nets), limits=limits),
+    lambda ofport, mac, nets, limits: pod(ofport, mac, *nets)._replace(limits=limits),
     values(2),
     MACS,
     st.lists(NETS, max_size=6),
