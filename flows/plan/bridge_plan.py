@@ -43,7 +43,7 @@ from flows.policy.tracked_sets import TrackedRule
 from flows.render.answers import DnsServer
 from flows.render.audit import is_audited, render_audit, watched
 from flows.render.fixed import render_bridge
-from flows.render.flood import flood_chunk, render_flood_chunk, render_flood_to_all
+from flows.render.flood import flood_chunk, render_flood_to_all
 from flows.render.flow_set import FlowSet
 from flows.wire.values import Body, FlowKey
 
@@ -345,7 +345,7 @@ class BridgePlan:
             elif keys:
                 pieces.put(_FLOOD_CHUNKS + number, keys, (self._encoder.outputs(sorted(ports)),))
             else:
-                self._render(_FLOOD_CHUNKS + number, partial(render_flood_chunk, chunk=number, ports=ports))
+                pieces.put(_FLOOD_CHUNKS + number, *self._encoder.flood_chunk(number, tuple(sorted(ports))))
         if differs:
             self._render(_FLOOD, partial(render_flood_to_all, chunks=self._chunks, uplink=uplink))
 

@@ -23,6 +23,7 @@ from flows.plan.pod_templates import EncodedFlows, PodTemplates
 from flows.policy.rule import Applies
 from flows.render.answers import render_held_answers
 from flows.render.fixed import render_fixed
+from flows.render.flood import render_flood_chunk
 from flows.render.flow_set import FlowSet
 from flows.render.gateway import render_pod_gateway
 from flows.render.name_memory import memory_note, render_memory
@@ -42,6 +43,7 @@ CLAUSE_COOKIE = cookie(CookieKind.CLAUSE)
 _PIPELINE_COOKIE = cookie(CookieKind.PIPELINE)
 _RULE_COOKIE = cookie(CookieKind.RULE)  # with a conjunction id added, which has fewer bits than there is room
 _CACHED_OUTPUTS = 1 << 16  # an ofport has 16 bits
+_CACHED_CHUNKS = 1 << 10  # of a kilobyte each at most
 _CACHED_NODES = 1 << 13  # nodes times different ofports of tunnels; bridges share what these entries hold
 
 
@@ -63,7 +65,8 @@ class EncodedPort(NamedTuple):
 class FlowEncoder:
     """All bridges share one, and its caches. Its methods raise CodecError where a value does not fit its field.
 
-    `remote_node(node, tunnel)` gives the flows of another node on a bridge whose tunnel port is `tunnel`.
+    `remote_node(node, tunnel)` gives the flows of another node on a bridge whose tunnel port is `tunnel`,
+    `flood_chunk(number, ports)` the flow of a chunk of these ofports: bridges mostly have the same.
     """
 
     def __init__(self) -> None:
@@ -79,6 +82,7 @@ class FlowEncoder:
         self.node_differences = NodeDifferences()
         self._failed_nodes: dict[str, Exception] = {}
         self.remote_node = lru_cache(maxsize=_CACHED_NODES)(self._remote_node)
+        self.flood_chunk = lru_cache(maxsize=_CACHED_CHUNKS)(self._flood_chunk)
 
     def flow(self, flow: Flow) -> tuple[FlowKey, Body]:
         """Any flow."""
@@ -145,6 +149,11 @@ class FlowEncoder:
             return ()
         found, self._failed_nodes = self._failed_nodes, {}
         return found.items()
+
+    def _flood_chunk(self, number: int, ports: tuple[int, ...]) -> EncodedFlows:
+        flows = FlowSet()
+        render_flood_chunk(flows, number, ports)
+        return self.flows(flows)
 
     def _remote_node(self, node: RoutedNode, tunnel: int) -> EncodedFlows:
         """The flows of another node on a bridge whose tunnel port is `tunnel`."""

@@ -105,7 +105,7 @@ class RuleDistributor:
     def _put_rules(self, changes: Iterable[RuleChange], engine: PolicyEngine, affected: set[BridgeName]) -> set[PodSet]:
         """Give rules to the bridges with ports of their subjects. Returns the subjects that no bridge had before; their
         ports are entered here."""
-        known, new_subjects = self._subjects, dict[PodSet, None]()
+        plans, known, new_subjects = self._plans, self._subjects, dict[PodSet, None]()
         old_subjects: dict[PodSet, None] = {}  # that lost a rule
         for old, new in changes:
             if old is not None and (new is None or old.subjects is not new.subjects):
@@ -120,11 +120,16 @@ class RuleDistributor:
         # Bridge by bridge: what one plan keeps is close in memory, and very many subjects may be new.
         entering: dict[BridgeName, list[tuple[PodSet, int]]] = {}
         for subjects in new_subjects:
+            there: dict[BridgeName, None] = {}
             for pod in engine.pods_with(subjects.members):
                 for name, ofport in self._pod_ports.of(pod.key):
-                    entering.setdefault(name, []).append((subjects, ofport))
+                    if name in plans:
+                        entering.setdefault(name, []).append((subjects, ofport))
+                        there[name] = None
+            if there:
+                known[subjects] = tuple(there)
         for name, ports in entering.items():
-            self._enter_all(name, ports, affected)
+            self._enter_on(name, ports, affected)
         for subjects in old_subjects:
             if not has_tracked_rules(subjects):
                 self._forget(subjects)
@@ -144,19 +149,17 @@ class RuleDistributor:
 
     def _enter(self, subjects: PodSet, ports: Iterable[tuple[BridgeName, int]], affected: set[BridgeName]) -> None:
         for name, ofport in ports:
-            self._enter_all(name, ((subjects, ofport),), affected)
+            if name in self._plans:
+                _add(self._subjects, subjects, name)
+                self._enter_on(name, ((subjects, ofport),), affected)
 
-    def _enter_all(self, name: BridgeName, ports: Iterable[tuple[PodSet, int]], affected: set[BridgeName]) -> None:
-        """Pods of these subjects have these ports of a bridge."""
-        plan = self._plans.get(name)
-        if plan is None:
-            return
+    def _enter_on(self, name: BridgeName, ports: Iterable[tuple[PodSet, int]], affected: set[BridgeName]) -> None:
+        """Tell a plan that pods of these subjects have these ports. `_subjects` has the bridge already."""
         affected.add(name)
-        enter, bridges_of = plan.rules.enter, self._subjects
         try:
+            enter = self._plans[name].rules.enter
             for subjects, ofport in ports:
                 enter(subjects, ofport)
-                _add(bridges_of, subjects, name)
         except Exception as error:  # noqa: BLE001 - as above
             self._fail(name, error)
 
