@@ -25,8 +25,18 @@ def parts_on(clusters: Sequence[Cluster], nodes: Collection[str], bridges: Itera
     if any(one.cluster_policies or any(map(_asks_all, one.policies.values())) for one in found):
         return found
     named, claimed = _of_bridges(bridges)
-    selectors = {one for cluster in found for policy in cluster.policies.values() for one in _wide_selectors(policy)}
-    return [_with_pods_of(cluster, nodes, named, claimed, selectors) for cluster in found]
+    policies = [policy for cluster in found for policy in cluster.policies.values()]
+    selectors = {one for policy in policies for one in _wide_selectors(policy)}
+    spaces = {policy.key.namespace for policy in policies}
+    # What one snapshot needs does no harm to another, and most often both have the same pods.
+    first, *others = found
+    whole = [_with_pods_of(first, nodes, named, claimed, selectors, spaces)]
+    for one in others:
+        if one.pods is first.pods and one.namespaces is first.namespaces and one.nodes is first.nodes:
+            whole.append(replace(one, pods=whole[0].pods, namespaces=whole[0].namespaces))
+        else:
+            whole.append(_with_pods_of(one, nodes, named, claimed, selectors, spaces))
+    return whole
 
 
 def contested_by_leaving(cluster: Cluster) -> set[Key]:
@@ -94,11 +104,16 @@ def _of_bridges(bridges: Iterable[BridgeState]) -> tuple[set[Key], set[Net]]:
 
 
 def _with_pods_of(
-    cluster: Cluster, nodes: Collection[str], named: set[Key], claimed: set[Net], selectors: set[Selector]
+    cluster: Cluster,
+    nodes: Collection[str],
+    named: set[Key],
+    claimed: set[Net],
+    selectors: set[Selector],
+    spaces: set[str],
 ) -> Cluster:
-    """The snapshot with the pods on `nodes`, those `named`, those of the namespaces that policies name, and whoever
-    claims an address of these or of `claimed`."""
-    spaces = {key.namespace for key in cluster.policies}
+    """The snapshot with the pods on `nodes`, those `named`, those of the namespaces `spaces` and of those that
+    `selectors` match, and whoever claims an address of these or of `claimed`."""
+    spaces = set(spaces)
     if selectors:
         for name in {key.namespace for key in cluster.pods}:
             labels = cluster.namespace_labels(name)

@@ -114,8 +114,11 @@ def affected_pods(before: Cluster, after: Cluster, differing: Collection[ObjectR
     """The pods whose connections may differ."""
     found: set[Key] = set()
     for kind, key in differing_objects(before, after) if differing is None else differing:
-        for cluster in (before, after):
-            found.update(_affected(cluster, objects_of_kind(cluster, kind).get(key)))
+        old, new = (objects_of_kind(one, kind).get(key) for one in (before, after))
+        found.update(_affected(before, old))
+        both = isinstance(old, Policy) and isinstance(new, Policy) and old.subjects == new.subjects
+        if not (both and before.pods is after.pods):  # else it selects the same
+            found.update(_affected(after, new))
     return found
 
 
@@ -151,7 +154,7 @@ def _affected(cluster: Cluster, value: object) -> Iterator[Key]:
                 yield from _affected(cluster, policy)
     elif isinstance(value, Policy):
         space = value.key.namespace
-        yield from (pod.key for pod in pods if pod.key.namespace == space and matches(value.subjects, pod.labels))
+        yield from [key for key, pod in cluster.pods.items() if key[0] == space and matches(value.subjects, pod.labels)]
     elif isinstance(value, ClusterPolicy):
         for pod in pods:
             labels = cluster.namespace_labels(pod.key.namespace)

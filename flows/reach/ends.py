@@ -7,9 +7,10 @@ numbering, so that what they allow can be compared.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from operator import itemgetter
+from itertools import accumulate
 
 from flows.cluster.model import Cluster, Key, Pod
 from flows.cluster.net import ADDRESS_BITS, Net
@@ -26,36 +27,23 @@ class Ends:
     def __init__(self, clusters: Sequence[Cluster]) -> None:
         snapshots = {id(cluster.pods): cluster.pods for cluster in clusters}
         self._only = next(iter(snapshots.values())) if len(snapshots) == 1 else None
-        found = {
-            (pod.key.namespace, workload_of(pod), pod.key.name, pod.addresses): pod
+        found = [
+            (pod.key.namespace, workload_of(pod), pod.key.name, pod.addresses, pod.key)
             for pods in snapshots.values()
             for pod in pods.values()
-            if pod.networked and pod.addresses
-        }
-        self.addresses: list[tuple[Key, Net]] = []
-        self.workloads: list[str] = []
-        self._of_pod: dict[Key, list[int]] = {}
-        self._with_address: dict[Net, list[int]] = {}
-        for (_, workload, _, addresses), pod in sorted(found.items(), key=itemgetter(0)):
-            self._add(workload, pod.key, addresses)
+            if not (pod.host_network or pod.finished) and pod.addresses
+        ]
+        found.sort()
+        # Each with its workload, once where several snapshots have it.
+        ends: dict[tuple[Key, Net], str] = {}
+        for _, workload, _, addresses, key in found:
+            for address in sorted(addresses) if len(addresses) > 1 else addresses:
+                ends.setdefault((key, address), workload)
+        self.addresses: list[tuple[Key, Net]] = list(ends)
+        self.workloads: list[str] = list(ends.values())
+        self._of_pods: dict[str, dict[Key, list[int]]] = {}  # by namespace, of those that were asked about
         self.outside: list[Outside] = outside_classes(clusters)
         self.size = len(self.addresses) + len(self.outside)
-
-    def _add(self, workload: str, key: Key, addresses: tuple[Net, ...]) -> None:
-        known = self._of_pod.setdefault(key, [])
-        seen = {self.addresses[n][1] for n in known} if known else ()  # of another snapshot
-        for address in sorted(addresses) if len(addresses) > 1 else addresses:
-            if address in seen:
-                continue
-            number = len(self.addresses)
-            known.append(number)
-            others = self._with_address.get(address)
-            if others is None:
-                self._with_address[address] = [number]
-            else:
-                others.append(number)
-            self.addresses.append((key, address))
-            self.workloads.append(workload)
 
     @property
     def outside_bits(self) -> int:
@@ -65,11 +53,11 @@ class Ends:
     @cached_property
     def families(self) -> dict[int, int]:
         """The ends of each family."""
-        versions = [address.version for _, address in self.addresses] + [one.version for one in self.outside]
-        return {
-            version: bits_of((n for n, one in enumerate(versions) if one == version), self.size)
-            for version in ADDRESS_BITS
-        }
+        outside = ((n, one.version) for n, one in enumerate(self.outside, len(self.addresses)))
+        # Most pods' are of IPv4, and their version is the first field.
+        others = [n for n, (_, address) in enumerate(self.addresses) if address[0] != 4]
+        six = bits_of([*others, *(n for n, version in outside if version != 4)], self.size)
+        return {4: span(0, self.size) & ~six, 6: six}
 
     def present_in(self, cluster: Cluster) -> int:
         """The ends that a snapshot has; those outside are in all."""
@@ -88,15 +76,48 @@ class Ends:
         pods = len(self.addresses)
         return self.addresses[number][1].version if number < pods else self.outside[number - pods].version
 
+    @cached_property
+    def namespaces(self) -> dict[str, tuple[int, int]]:
+        """The ends of each namespace's pods: from a number up to and without another."""
+        counts = Counter([key[0] for key, _ in self.addresses])
+        ends = list(accumulate(counts.values()))
+        return dict(zip(counts, zip([0, *ends], ends, strict=False), strict=True))
+
     def of_pods(self, keys: Iterable[Key]) -> int:
         """The ends of these pods."""
-        get = self._of_pod.get
-        return bits_of((n for key in keys for n in get(key, ())), self.size)
+        return bits_of((n for key in keys for n in self._of_pods_in(key.namespace).get(key, ())), self.size)
+
+    def _of_pods_in(self, namespace: str) -> dict[Key, list[int]]:
+        """The ends of each pod of a namespace. Often few namespaces are asked about."""
+        found = self._of_pods.get(namespace)
+        if found is None:
+            found = self._of_pods[namespace] = {}
+            for n in range(*self.namespaces.get(namespace, (0, 0))):
+                found.setdefault(self.addresses[n][0], []).append(n)
+        return found
 
     def with_addresses(self, addresses: Iterable[Net]) -> int:
         """The pods' ends with one of these addresses."""
-        get = self._with_address.get
-        return bits_of((n for address in addresses for n in get(address, ())), self.size)
+        one, others = self._one_with, self._others_with
+        found = [address for address in addresses if address in one]
+        numbers = [one[address] for address in found]
+        if others:
+            numbers += [n for address in found for n in others.get(address, ())]
+        return bits_of(numbers, self.size)
+
+    @cached_property
+    def _one_with(self) -> dict[Net, int]:
+        """The last pod's end with each address."""
+        return {address: n for n, (_, address) in enumerate(self.addresses)}
+
+    @cached_property
+    def _others_with(self) -> dict[Net, list[int]]:
+        """The other ends with an address that several pods have: hardly any has."""
+        one, found = self._one_with, dict[Net, list[int]]()
+        for n, (_, address) in enumerate(self.addresses) if len(one) < len(self.addresses) else ():
+            if one[address] != n:
+                found.setdefault(address, []).append(n)
+        return found
 
     def outside_in(self, nets: Iterable[Net]) -> int:
         """The classes outside within these prefixes, which have all of a class or none."""
@@ -120,7 +141,7 @@ class Ends:
     @cached_property
     def sorted_addresses(self) -> list[Net]:
         """The addresses that pods have, sorted."""
-        return sorted(self._with_address)
+        return sorted(self._one_with)
 
 
 def workload_of(pod: Pod) -> str:

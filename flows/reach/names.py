@@ -98,16 +98,6 @@ class EndNames:
 
 def _spaces_of(ends: Ends) -> list[_Space]:
     """The namespaces of pods, in the order of their ends."""
-    found: list[_Space] = []
-    name, workload, first, workloads = "", "", 0, 0
-    for n, ((key, _), of) in enumerate(zip(ends.addresses, ends.workloads, strict=True)):
-        if key.namespace != name:
-            if n:
-                found.append(_Space(name, first, n, workloads))
-            name, workload, first, workloads = key.namespace, of, n, 1
-        elif of != workload:
-            workload = of
-            workloads += 1
-    if ends.addresses:
-        found.append(_Space(name, first, len(ends.addresses), workloads))
-    return found
+    return [
+        _Space(name, first, end, len(set(ends.workloads[first:end]))) for name, (first, end) in ends.namespaces.items()
+    ]

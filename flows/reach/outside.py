@@ -7,11 +7,12 @@ end, with the ranges of addresses that it has. There are at most twice as many a
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 from hashlib import blake2b
 from typing import NamedTuple
 
-from flows.cluster.model import Cluster, DomainPeer, IPBlock, NodePeer, Policy
+from flows.cluster.model import Cluster, DomainPeer, IPBlock, Key, NodePeer, Pod, Policy
 from flows.cluster.net import ADDRESS_BITS, Net, address_text, subtract
 
 AddressRange = tuple[int, int]  # first and last address
@@ -46,23 +47,39 @@ def outside_classes(clusters: Iterable[Cluster]) -> list[Outside]:
     clusters = list(clusters)
     policies = {id(policy): policy for cluster in clusters for policy in cluster.policies.values()}
     blocks = set(_blocks_of_policies(policies.values()))
-    pods: dict[int, set[int]] = {version: set() for version in ADDRESS_BITS}
     for cluster in clusters:
         blocks.update(_blocks_of_tiers(cluster))
-    for snapshot in {id(cluster.pods): cluster.pods for cluster in clusters}.values():
-        for pod in snapshot.values():
-            if pod.networked:
-                for address in pod.addresses:
-                    pods[address.version].add(address.value)
+    pods = _PodAddresses([*{id(cluster.pods): cluster.pods for cluster in clusters}.values()])
     return [
         one
         for version in ADDRESS_BITS
-        for one in _classes(
-            version,
-            [block for block in blocks if block.cidr.version == version],
-            sorted(pods[version]),
-        )
+        for one in _classes(version, [block for block in blocks if block.cidr.version == version], pods)
     ]
+
+
+class _PodAddresses:
+    """The addresses of the pods of some snapshots; sorted only where they may fill a range."""
+
+    def __init__(self, snapshots: list[Mapping[Key, Pod]]) -> None:
+        self._snapshots = snapshots
+        self._most = sum([len(pod.addresses) for pods in snapshots for pod in pods.values()])
+
+    def fill(self, version: int, one: AddressRange) -> bool:
+        """Whether every address of a range is a pod's."""
+        first, last = one
+        size = last - first + 1
+        if size > self._most:
+            return False
+        found = self._sorted[version]
+        return size <= bisect_right(found, last) - bisect_left(found, first)
+
+    @cached_property
+    def _sorted(self) -> dict[int, list[int]]:
+        found: dict[int, set[int]] = {version: set() for version in ADDRESS_BITS}
+        for pod in (pod for pods in self._snapshots for pod in pods.values() if pod.networked):
+            for address in pod.addresses:
+                found[address.version].add(address.value)
+        return {version: sorted(values) for version, values in found.items()}
 
 
 def _blocks_of_policies(policies: Iterable[Policy]) -> Iterator[IPBlock]:
@@ -93,7 +110,7 @@ def _blocks_of_tiers(cluster: Cluster) -> Iterator[IPBlock]:
         yield from (IPBlock(one.address) for learned in cluster.learned.values() for one in learned)
 
 
-def _classes(version: int, blocks: list[IPBlock], pods: list[int]) -> list[Outside]:
+def _classes(version: int, blocks: list[IPBlock], pods: _PodAddresses) -> list[Outside]:
     """Sweep over the addresses. A block changes the signature where a part of it begins and after it ends, so equal
     signatures mean the same blocks."""
     changes: dict[int, int] = {0: 0}
@@ -113,10 +130,5 @@ def _classes(version: int, blocks: list[IPBlock], pods: list[int]) -> list[Outsi
             ranges[-1] = (ranges[-1][0], after - 1)
         else:
             ranges.append((first, after - 1))
-    kept = [[one for one in ranges if _has_others(one, pods)] for ranges in found.values()]
+    kept = [[one for one in ranges if not pods.fill(version, one)] for ranges in found.values()]
     return [Outside(version, tuple(ranges)) for ranges in kept if ranges]
-
-
-def _has_others(one: AddressRange, pods: list[int]) -> bool:
-    first, last = one
-    return last - first + 1 > bisect_right(pods, last) - bisect_left(pods, first)

@@ -68,28 +68,26 @@ class RuleBook:
         self.peers = {direction: PeerRules() for direction in Direction}
         self._numbers: dict[RuleKey, int] = {}
         self._policies: dict[str, SelectorTable[SubjectPolicy]] = {}
-        self._isolating: dict[Direction, set[tuple[str, Selector]]] = {direction: set() for direction in Direction}
         self._isolated: dict[Direction, int] = {}
         self._like: tuple[RuleBook, int, list[Pod]] | None = None
         self._subjects: dict[tuple[str, Selector], int] = {}
         self._peers: dict[tuple[str, Peer], int] = {}
         self._named: dict[tuple[tuple[PortSpec, ...], bool], list[Allowance]] = {}
         self.namespace_labels = labels if labels is not None else _labels_of_namespaces(cluster)
-        self._counted: list[Key] = []  # the policies with rules that are not left out
-        for policy in cluster.policies.values() if policies is None else policies:
+        self._policies_that_count = list(cluster.policies.values() if policies is None else policies)
+        self._counted: list[Key] = []  # of them, those with rules that are not left out
+        for policy in self._policies_that_count:
             self._add(policy, about)
 
     def _add(self, policy: Policy, about: Collection[str] | None) -> None:
         namespace = policy.key.namespace
         if not policy.isolates or namespace not in self.namespace_labels:
             return
-        for direction in policy.isolates:
-            self._isolating[direction].add((namespace, policy.subjects))
         if about is None or namespace in about:
             numbers = tuple(self._number(key) for key, _ in policy_rules(policy))
             table = self._policies.setdefault(namespace, SelectorTable())
             table.add(policy.subjects, SubjectPolicy(policy.key, policy.isolates, numbers))
-        elif not all(_is_local(rule) for rule in (*policy.ingress, *policy.egress) if rule is not None):
+        elif not (_are_local(policy.ingress) and _are_local(policy.egress)):
             for key, _ in policy_rules(policy):
                 self._number(key)
         else:
@@ -125,7 +123,12 @@ class RuleBook:
 
     def _isolated_like(self, direction: Direction) -> int:
         if self._like is None:
-            return self._ends_of(self.index.select_any(self._isolating[direction]))
+            isolating = {
+                (policy.key.namespace, policy.subjects)
+                for policy in self._policies_that_count
+                if direction in policy.isolates and policy.key.namespace in self.namespace_labels
+            }
+            return self._ends_of(self.index.select_any(isolating))
         other, touched, pods = self._like
         isolated = [pod.key for pod in pods if any(direction in policy.isolates for policy in self.policies_of(pod))]
         return other.isolated(direction) & ~touched | self.ends.of_pods(isolated)
@@ -230,9 +233,17 @@ def _labels_of_namespaces(cluster: Cluster) -> Mapping[str, Labels]:
     return {name: cluster.namespace_labels(name) for name in {key.namespace for key in cluster.pods}}
 
 
-def _is_local(rule: Rule) -> bool:
-    """Whether a rule can name pods of its policy's own namespace only."""
-    return bool(rule.peers) and all(peer.namespaces is None and peer.ip_block is None for peer in rule.peers)
+def _are_local(rules: Iterable[Rule | None]) -> bool:
+    """Whether these rules can name pods of their policy's own namespace only."""
+    for rule in rules:  # without generators, for policies are very many
+        if rule is None:
+            continue
+        if not rule.peers:
+            return False
+        for peer in rule.peers:
+            if peer.namespaces is not None or peer.ip_block is not None:
+                return False
+    return True
 
 
 @lru_cache(1 << 14)
