@@ -206,10 +206,13 @@ def collapse(nets: Iterable[Net]) -> list[Net]:
 
     In sorted order a prefix comes right before all prefixes within it, so each is compared with the last one kept only.
     """
+    # In the order in which they come, which mostly is theirs; and as plain tuples, which are compared faster.
+    ordered = sorted(dict.fromkeys(nets), key=_FIELDS)
+    if _are_apart(ordered):
+        return ordered
     kept: list[Net] = []
     version = value = prefix = width = 0  # of the last one kept
-    # In the order in which they come, which mostly is theirs; and as plain tuples, which are compared faster.
-    for net in sorted(dict.fromkeys(nets), key=_FIELDS):
+    for net in ordered:
         family, address, length = net
         if family == version:
             differs = address ^ value
@@ -225,6 +228,17 @@ def collapse(nets: Iterable[Net]) -> list[Net]:
             width = ADDRESS_BITS[family]
         version, value, prefix = family, address, length
     return kept
+
+
+def _are_apart(nets: list[Net]) -> bool:
+    """Whether these different prefixes have one length, and no two are halves of one: so it is with most addresses."""
+    lengths = {(version, prefix) for version, _, prefix in nets}
+    if len(lengths) != 1:
+        return False
+    ((version, prefix),) = lengths
+    last_bit = 1 << (ADDRESS_BITS[version] - prefix)
+    values = {value for _, value, _ in nets}
+    return values.isdisjoint([value ^ last_bit for value in values])
 
 
 def _merge_halves(kept: list[Net]) -> None:
