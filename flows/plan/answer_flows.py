@@ -21,10 +21,10 @@ from flows.wire.values import Body, FlowKey
 class AnswerFlows:
     """The piece `number` has what all pods share, and the pieces after it, by ofport, those of a pod.
 
-    `ports` are the ofports of pods whose answers are held.
+    `ports` are the ofports of pods whose answers are held, `changes` what `take` returns.
     """
 
-    __slots__ = ("_changes", "_encoder", "_memory", "_number", "_pieces", "_servers", "_userspace", "ports")
+    __slots__ = ("_encoder", "_memory", "_number", "_pieces", "_servers", "_userspace", "changes", "ports")
 
     def __init__(self, pieces: Pieces, encoder: FlowEncoder, number: int, userspace: bool) -> None:
         self._pieces = pieces
@@ -34,7 +34,7 @@ class AnswerFlows:
         self._servers: tuple[DnsServer, ...] | None = None  # None where there are no flows
         self.ports: frozenset[int] = frozenset()
         self._memory: dict[int, dict[Net, FlowKey]] = {}  # by ofport and address
-        self._changes: dict[FlowKey, Body | None] = {}
+        self.changes: dict[FlowKey, Body | None] = {}
 
     def hold(self, wanted: Collection[int], servers: tuple[DnsServer, ...] | None) -> None:
         """Answers of these servers to these ports are held; None: this bridge cannot hold any."""
@@ -64,28 +64,23 @@ class AnswerFlows:
             names = learned.get(address)
             if names is not None:
                 known[address], body = self._encoder.memory(pod.ofport, pod.pod, address, names)
-                self._changes[known[address]] = body
+                self.changes[known[address]] = body
             elif address in known:
-                self._changes[known.pop(address)] = None
+                self.changes[known.pop(address)] = None
         if not known:
             del self._memory[pod.ofport]
 
     def forget(self, ofport: int) -> None:
         """A port has no pod any more."""
         for key in self._memory.pop(ofport, {}).values():
-            self._changes[key] = None
+            self.changes[key] = None
 
     @property
     def remembers(self) -> bool:
         """Whether there are flows of `remember`."""
         return bool(self._memory)
 
-    @property
-    def changed(self) -> bool:
-        """Whether `take` has something to return."""
-        return bool(self._changes)
-
     def take(self) -> dict[FlowKey, Body | None]:
         """The flows of `remember` that came, went or differ since the last call."""
-        found, self._changes = self._changes, {}
+        found, self.changes = self.changes, {}
         return found

@@ -83,9 +83,9 @@ class BridgePlan:
     """
 
     __slots__ = (
-        "_audited", "_beyond", "_bridge", "_chunks", "_encoder", "_learned", "_pieces", "_ports", "_remotes", "_staged",
-        "_tiers", "answers", "dns_servers", "error", "flows", "groups", "refused", "routes", "rules", "services",
-        "userspace",
+        "_audited", "_beyond", "_bridge", "_chunks", "_encoder", "_learned", "_pieces", "_ports", "_remotes",
+        "_shows_beyond", "_staged", "_tiers", "answers", "dns_servers", "error", "flows", "groups", "refused", "routes",
+        "rules", "services", "userspace",
     )  # fmt: skip
 
     def __init__(
@@ -111,6 +111,7 @@ class BridgePlan:
         self._tiers = ConcerningFlows(self._pieces, _TIERS, of_tiers, partial(encoder.tier_flows, userspace))
         self._staged = ConcerningFlows(self._pieces, _STAGED, of_staged, lambda _: encoder.staged_flows())
         self._beyond: set[int] = set()  # the ofports of pods to which more applies than isolation
+        self._shows_beyond = False  # whether flows of tiers or of staged policies may be there
         self._audited: set[int] = set()  # the ofports of audited pods
         self.answers = AnswerFlows(self._pieces, encoder, _ANSWERS, userspace)
         self.dns_servers: tuple[DnsServer, ...] | None = None  # None where answers cannot be held
@@ -187,9 +188,11 @@ class BridgePlan:
             )
         if self.rules.names_changed:  # after `take`, which chooses the rules that have room
             self.answers.hold(self.rules.named_ports(), self.dns_servers)
-        self._tiers.show(bool(self.error))
-        self._staged.show(None if self.error or self.rules.staged_left_out else True)
-        if self.answers.changed:
+        if self._beyond or self._shows_beyond:  # of most bridges neither, and this is asked of very many
+            self._tiers.show(bool(self.error))
+            self._staged.show(None if self.error or self.rules.staged_left_out else True)
+            self._shows_beyond = bool(self._beyond)
+        if self.answers.changes:
             self._pieces.write_all(self.answers.take())
         return self._pieces.take(changed)
 

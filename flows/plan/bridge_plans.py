@@ -70,13 +70,9 @@ class BridgePlans:
 
     # -- reading and planning one bridge -----------------------------------------------------------------------------
 
-    def isolation_of_pods_on(self, names: Collection[BridgeName]) -> IsolationOf:
-        """What applies to pods, for `update` of these bridges."""
-        new = [self._bridges[name] for name in names if name not in self.by_bridge]
-        return self._objects.engine.applying_to(len(names) + sum([len(bridge.interfaces) for bridge in new]))
-
     def update(self, name: BridgeName, changed: set[Key], isolated: IsolationOf) -> set[Key]:
-        """Read a bridge's ports and update its plan. `changed` are pods that may be bound differently.
+        """Read a bridge's ports and update its plan. `changed` are pods that may be bound differently, `isolated` tells
+        what applies to pods.
 
         Returns the pods whose rules the plan must hear of: those that came, went or moved; all when the plan is new.
         """

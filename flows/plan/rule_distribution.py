@@ -105,7 +105,7 @@ class RuleDistributor:
     def _put_rules(self, changes: Iterable[RuleChange], engine: PolicyEngine, affected: set[BridgeName]) -> set[PodSet]:
         """Give rules to the bridges with ports of their subjects. Returns the subjects that no bridge had before; their
         ports are entered here."""
-        plans, known, new_subjects = self._plans, self._subjects, dict[PodSet, None]()
+        new_subjects: dict[PodSet, None] = {}
         old_subjects: dict[PodSet, None] = {}  # that lost a rule
         for old, new in changes:
             if old is not None and (new is None or old.subjects is not new.subjects):
@@ -113,27 +113,37 @@ class RuleDistributor:
                 self._put_rule(old.subjects, old.identity, None, affected)
             if new is None:
                 continue
-            if new.subjects in known:
+            if new.subjects in self._subjects:
                 self._put_rule(new.subjects, new.identity, new, affected)
             else:
                 new_subjects[new.subjects] = None
-        # Bridge by bridge: what one plan keeps is close in memory, and very many subjects may be new.
+        self._enter_new(new_subjects, engine, affected)
+        for subjects in old_subjects:
+            if not has_tracked_rules(subjects):
+                self._forget(subjects)
+        return set(new_subjects)
+
+    def _enter_new(self, new_subjects: Iterable[PodSet], engine: PolicyEngine, affected: set[BridgeName]) -> None:
+        """Enter the ports of subjects that no bridge has. It goes bridge by bridge, for what one plan keeps is close in
+        memory, and very many subjects may be new."""
         entering: dict[BridgeName, list[tuple[PodSet, int]]] = {}
         for subjects in new_subjects:
             there: dict[BridgeName, None] = {}
             for pod in engine.pods_with(subjects.members):
                 for name, ofport in self._pod_ports.of(pod.key):
-                    if name in plans:
+                    if name in self._plans:
                         entering.setdefault(name, []).append((subjects, ofport))
                         there[name] = None
             if there:
-                known[subjects] = tuple(there)
+                self._subjects[subjects] = tuple(there)
         for name, ports in entering.items():
-            self._enter_on(name, ports, affected)
-        for subjects in old_subjects:
-            if not has_tracked_rules(subjects):
-                self._forget(subjects)
-        return set(new_subjects)
+            affected.add(name)
+            try:
+                enter = self._plans[name].rules.enter
+                for subjects, ofport in ports:
+                    enter(subjects, ofport)
+            except Exception as error:  # noqa: BLE001 - it concerns this bridge and no other
+                self._fail(name, error)
 
     def _put_rule(self, subjects: PodSet, identity: bytes, rule: TrackedRule | None, affected: set[BridgeName]) -> None:
         for name in self._subjects.get(subjects, ()):
@@ -149,19 +159,16 @@ class RuleDistributor:
 
     def _enter(self, subjects: PodSet, ports: Iterable[tuple[BridgeName, int]], affected: set[BridgeName]) -> None:
         for name, ofport in ports:
-            if name in self._plans:
+            plan = self._plans.get(name)
+            if plan is None:
+                continue
+            affected.add(name)
+            try:
+                plan.rules.enter(subjects, ofport)
+            except Exception as error:  # noqa: BLE001 - as above
+                self._fail(name, error)
+            else:
                 _add(self._subjects, subjects, name)
-                self._enter_on(name, ((subjects, ofport),), affected)
-
-    def _enter_on(self, name: BridgeName, ports: Iterable[tuple[PodSet, int]], affected: set[BridgeName]) -> None:
-        """Tell a plan that pods of these subjects have these ports. `_subjects` has the bridge already."""
-        affected.add(name)
-        try:
-            enter = self._plans[name].rules.enter
-            for subjects, ofport in ports:
-                enter(subjects, ofport)
-        except Exception as error:  # noqa: BLE001 - as above
-            self._fail(name, error)
 
     def _leave(self, subjects: PodSet, ports: Iterable[tuple[BridgeName, int]], affected: set[BridgeName]) -> None:
         for name, ofport in ports:

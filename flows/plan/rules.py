@@ -372,10 +372,11 @@ class BridgeRules:
             self._choose_namespaces()
         if self._promoted or self.staged_left_out:
             self._choose_staged()
-        over = self._tiers.total > flow_limits.MAX_TIER_FLOWS
-        if self._tiers_changed and (over or self._instead or self.closed_policies):
-            self._choose_tiers()
-        self._tiers_changed = False
+        if self._tiers_changed:
+            over = self._tiers.total > flow_limits.MAX_TIER_FLOWS
+            if over or self._instead or self.closed_policies:
+                self._choose_tiers()
+            self._tiers_changed = False
         found: dict[FlowKey, Body | None] = {}
         changed, self._changed = self._changed, {}
         for stage in changed:

@@ -395,7 +395,8 @@ class World(WorldState):
         plans = self._plans
         plans.replanned |= stale
         moved: set[Key] = set()
-        isolated = plans.isolation_of_pods_on(stale)
+        new = [self.bridges[name] for name in stale if name not in plans.by_bridge]
+        isolated = self.engine.applying_to(len(stale) + sum([len(bridge.interfaces) for bridge in new]))
         for name in sorted(stale):
             if self.owners.refusal(name):
                 moved.update(plans.pod_ports.on(name))

@@ -122,7 +122,10 @@ class Walk:
         assert tiered == everything.tiered
         watched = {key: watch for key in self.engine.pod_numbers if (watch := self.engine.watched(key))}
         assert watched == everything.watched
-        applying = {key: self.engine.applying(key) for key in self.cluster.pods}
+        applying, at_once = (
+            {key: asked(key) for key in self.cluster.pods} for asked in map(self.engine.applying_to, (0, 1 << 20))
+        )
+        assert applying == at_once
         by: dict[tuple[Key, Direction], list[str]] = {}
         for policy in self.cluster.policies.values():
             for pod in self.cluster.pods.values():
