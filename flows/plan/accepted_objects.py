@@ -7,7 +7,7 @@ only their ports' addresses come in, for pods whose status has none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from flows.bridge.leaving_pods import LeavingPods
 from flows.bridge.node_addresses import NodeAddresses
@@ -208,9 +208,9 @@ class AcceptedObjects:
         """Whether any pod has the addresses of its port."""
         return bool(self._port_addresses)
 
-    def mark_moved(self, key: Key) -> None:
-        """A pod's port came or went: its addresses may be another pod's now."""
-        if self.leaving.any:
+    def mark_moved(self, keys: Iterable[Key]) -> None:
+        """Ports of these pods came or went: their addresses may be other pods' now."""
+        for key in keys if self.leaving.any else ():
             self.leaving.mark_doubtful(key, _addresses_in(self.engine, key))
 
     @property

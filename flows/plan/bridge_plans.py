@@ -154,10 +154,12 @@ class BridgePlans:
         except Exception:
             self._readers.pop(name, None)  # the next reading starts from nothing
             raise
+        pods = self._objects.accepted.pods
+        if not self._objects.has_port_addresses:  # then most pods need none: those whose status has theirs
+            affected = {key for key in affected if (pod := pods.get(key)) is None or not pod.addresses}
         for key in affected:
             self.update_port_addresses(key)
-        for key in moved:
-            self._objects.mark_moved(key)
+        self._objects.mark_moved(moved)
         return moved
 
     def update_port_addresses(self, key: Key) -> None:

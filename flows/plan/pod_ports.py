@@ -21,12 +21,12 @@ class PodPorts:
 
     def __init__(self) -> None:
         self._by_bridge: dict[BridgeName, dict[Key, PodBinding]] = {}
-        self._by_pod: dict[Key, BridgePorts] = {}
+        self.by_pod: dict[Key, BridgePorts] = {}  # `of`, for very many pods
         self._before: dict[Key, BridgePorts] = {}  # of pods that moved: the ports that plans were told of
 
     def of(self, key: Key) -> BridgePorts:
         """A pod's ports."""
-        return self._by_pod.get(key, ())
+        return self.by_pod.get(key, ())
 
     def on(self, name: BridgeName) -> Mapping[Key, PodBinding]:
         """A bridge's pods and their ports."""
@@ -51,27 +51,27 @@ class PodPorts:
         moved = set()
         for key in before.keys() | after.keys() if before else after:
             new = after.get(key)
-            known = self._by_pod.get(key)
+            known = self.by_pod.get(key)
             if (dict(known).get(name) if known else None) != (new.ofport if new else None):
                 moved.add(key)
                 self._set_port(key, name, new)
         return moved, {*before, *after}
 
     def _set_port(self, key: Key, name: BridgeName, pod_binding: PodBinding | None) -> None:
-        before = self._by_pod.get(key, ())
+        before = self.by_pod.get(key, ())
         self._before.setdefault(key, before)
         ports = _without(before, name) if before else ()
         if pod_binding is not None:
             ports = (*ports, (name, pod_binding.ofport))
         if ports:
-            self._by_pod[key] = ports
+            self.by_pod[key] = ports
         else:
-            self._by_pod.pop(key, None)
+            self.by_pod.pop(key, None)
 
     def forget_reported(self, name: BridgeName, keys: Iterable[Key]) -> None:
         """The bridge has no plan, or a new one, which was never told of these pods."""
         for key in keys:
-            self._before[key] = _without(self._before.get(key, self._by_pod.get(key, ())), name)
+            self._before[key] = _without(self._before.get(key, self.by_pod.get(key, ())), name)
 
     def take_reported(self) -> dict[Key, BridgePorts]:
         """Of pods that moved since the last call, the ports that plans were told of. The caller tells them now."""

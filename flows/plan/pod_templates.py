@@ -137,12 +137,16 @@ def _values(pod: PodBinding) -> list[bytes] | None:
         values = [pod.ofport.to_bytes(2, "big")]
         if mac is not None:
             values.append(mac.to_bytes(6, "big"))
-            if any(net[0] == 6 for net in nets):
-                nets = (*nets, link_local(mac))
+        six = False
         for version, value, prefix in nets:
             if not value or prefix != ADDRESS_BITS[version]:
                 return None
             values.append(value.to_bytes(_SIZES[version], "big"))
+            six |= version == 6
+        if six and mac is not None:
+            own = link_local(mac)
+            nets = (*nets, own)
+            values.append(own.value.to_bytes(_SIZES[6], "big"))
     except OverflowError:
         return None
     return values if len(nets) < 2 or len(set(nets)) == len(nets) else None

@@ -62,7 +62,8 @@ class RuleDistributor:
         """Apply the engine's changes, and the ports of pods that moved. Returns the bridges that are affected."""
         before = self._pod_ports.take_reported()
         none_before = not self._subjects
-        affected = {name for key in moved for name, _ in self._pod_ports.of(key)}
+        ports = self._pod_ports.by_pod
+        affected = {name for key in moved for name, _ in ports.get(key, ())}
         # Before rules come or go with their sets of peers, these must be as plans know them.
         for peer_change in changes.peers:
             self._update_peers(peer_change, affected)
@@ -127,20 +128,21 @@ class RuleDistributor:
         """Enter the ports of subjects that no bridge has. It goes bridge by bridge, for what one plan keeps is close in
         memory, and very many subjects may be new."""
         entering: dict[BridgeName, list[tuple[PodSet, int]]] = {}
+        ports, plans = self._pod_ports.by_pod, self._plans
         for subjects in new_subjects:
             there: dict[BridgeName, None] = {}
             for pod in engine.pods_with(subjects.members):
-                for name, ofport in self._pod_ports.of(pod.key):
-                    if name in self._plans:
+                for name, ofport in ports.get(pod.key, ()):
+                    if name in plans:
                         entering.setdefault(name, []).append((subjects, ofport))
                         there[name] = None
             if there:
                 self._subjects[subjects] = tuple(there)
-        for name, ports in entering.items():
+        for name, found in entering.items():
             affected.add(name)
             try:
-                enter = self._plans[name].rules.enter
-                for subjects, ofport in ports:
+                enter = plans[name].rules.enter
+                for subjects, ofport in found:
                     enter(subjects, ofport)
             except Exception as error:  # noqa: BLE001 - it concerns this bridge and no other
                 self._fail(name, error)

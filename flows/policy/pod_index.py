@@ -121,7 +121,10 @@ class PodIndex:
         found = scope.groups.get(selector)
         if found is None:
             term = narrowest_term(selector)
-            members = set().union(*[self._search(name, selector, term) for name in scope.names])
+            if isinstance(where, str):
+                members = set(self._search(where, selector, term))
+            else:
+                members = set().union(*[self._search(name, selector, term) for name in scope.names])
             found = Group(self.changed_sets, scope, selector, members)
             scope.register(found)
         found.holders += 1

@@ -77,19 +77,22 @@ class StagedPolicies:
         return [self._set(either.key, NOTHING if new is None else promote(new))] if has else []
 
     def _keep(self, namespace: str, old: Policy | None, new: Policy | None) -> None:
-        policies = self._policies.setdefault(namespace, {})
-        count = self._staged.get(namespace, 0)
+        policies = self._policies.get(namespace)
+        if policies is None:
+            policies = self._policies[namespace] = {}
+        staged = 0  # how many more
         if old is not None:
             del policies[old.key]
-            count -= old.staged is not None
+            staged -= old.staged is not None
         if new is not None:
             policies[new.key] = new
-            count += new.staged is not None
+            staged += new.staged is not None
         if not policies:
             del self._policies[namespace]
-        self._staged.pop(namespace, None)
-        if count:
-            self._staged[namespace] = count
+        if staged:
+            count = self._staged.pop(namespace, 0) + staged
+            if count:
+                self._staged[namespace] = count
 
     def _all(self, namespace: str, changed: Key, has: bool) -> Iterator[StagedChange]:
         policies = self._policies.get(namespace, {})
