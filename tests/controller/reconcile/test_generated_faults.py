@@ -33,7 +33,8 @@ WHOLE = {
         "BridgePlans._take_changes", "BridgePlans.apply_policy", "BridgePlans.update", "NetworkSettings.commands",
         "PlanDelivery.deliver", "PlanDelivery._try", "PortMarker.note", "PortMarker.note_switch",
         "Reconciler._switch_commands", "RuleDistributor._enter", "RuleDistributor._enter_new",
-        "RuleDistributor._put_rule", "RuleDistributor._put_rules", "World._match_nodes", "flows.plan.rule_distribution._add",
+        "RuleDistributor._put_rule", "RuleDistributor._put_rules", "World._match_nodes",
+        "flows.plan.rule_distribution._add",
         # Which bridge is served: decided among all of them.
         "Owners.refusal", "Roles.set_served", "WorldState.refusal", "WorldState.served_dpid",
     },
