@@ -197,7 +197,7 @@ def test_what_a_pod_opens_through_a_service_passes_its_meter_once(switch: Switch
     everything could fill conntrack."""
     meter = meter_number(Limit.CONNECTIONS, 1)
     switch.bridge.add_meters(meter)
-    limited = replace(BINDING, pods=(replace(PODS[0], limits=(Limit.CONNECTIONS,)), *PODS[1:]))
+    limited = replace(BINDING, pods=(PODS[0]._replace(limits=(Limit.CONNECTIONS,)), *PODS[1:]))
     policy = NodePolicy({PODS[0].pod: frozenset(Direction)} if isolated else {}, ())
     switch.install(served(version, backend(pod_address(2, version))), policy=policy, binding=limited)
     client = pod_address(1, version)
