@@ -148,6 +148,10 @@ performance: ## measure everything in full and write docs/performance.md with it
 	@scripts/bootstrap --lab --root
 	@$(BIN)/python -m bench.page docs
 
+.PHONY: page-images
+page-images: ## write the pictures of the page in docs/images (needs Chromium)
+	@$(BIN)/python scripts/page_images.py
+
 .PHONY: fresh-test
 fresh-test: ## demo and test, twice, on a fresh minimal Debian 12 (needs root and debootstrap)
 	@scripts/fresh-machine

@@ -7,7 +7,7 @@ import {head, failed, keep} from './view.js';
 import {saveText, fileName} from './export.js';
 
 export const ROW = 24, COLUMN = 46, TOP = 150;
-const LEFT = 300, EXPORTED_ROWS = 300, EXPORTED_COLUMNS = 100;
+const WIDE = 300, NARROW = 140, EXPORTED_ROWS = 300, EXPORTED_COLUMNS = 100;
 
 /** A matrix as the controller writes it, to look cells up in. */
 export class Reach {
@@ -93,7 +93,9 @@ export function grid(caption, rows, columns, cell, onopen) {
   const here = h('span', {class: 'here', id: 'cell-here', role: 'gridcell', hidden: true});
   const size = h('div', {class: 'size'}, tops, sides, layer, h('div', {class: 'heres'}, here), h('div', {class: 'corner', 'aria-hidden': 'true'}, h('span', {}, 'to'), h('span', {}, 'from')));
   const area = h('div', {class: 'grid', role: 'grid', tabindex: '0', 'aria-label': caption, 'aria-rowcount': rows.length + 1, 'aria-colcount': columns.length + 1}, size);
-  size.style.width = `${LEFT + columns.length * COLUMN}px`;
+  const side = innerWidth > 700 ? WIDE : NARROW; // the width of the names of rows
+  area.style.setProperty('--left', `${side}px`);
+  size.style.width = `${side + columns.length * COLUMN}px`;
   size.style.height = `${TOP + rows.length * ROW}px`;
   let at = [0, 0], over = [-1, -1], drawn = '', heads = new Map(), names = new Map();
 
@@ -101,14 +103,14 @@ export function grid(caption, rows, columns, cell, onopen) {
   function draw(force) {
     const firstRow = Math.max(0, Math.floor(area.scrollTop / ROW) - 2), firstColumn = Math.max(0, Math.floor(area.scrollLeft / COLUMN) - 1);
     const lastRow = Math.min(rows.length, firstRow + Math.ceil((area.clientHeight - TOP) / ROW) + 5);
-    const lastColumn = Math.min(columns.length, firstColumn + Math.ceil((area.clientWidth - LEFT) / COLUMN) + 4);
+    const lastColumn = Math.min(columns.length, firstColumn + Math.ceil((area.clientWidth - side) / COLUMN) + 4);
     const now = `${firstRow} ${lastRow} ${firstColumn} ${lastColumn}`;
     if (!force && now === drawn) return;
     drawn = now;
     heads = new Map();
     names = new Map();
     for (let column = firstColumn; column < lastColumn; column++) {
-      const made = span('columnheader', '', '', LEFT + column * COLUMN, 0);
+      const made = span('columnheader', '', '', side + column * COLUMN, 0);
       made.append(h('i', {}, tail(columns[column].name)));
       made.title = columns[column].name;
       made.setAttribute('aria-colindex', column + 2);
@@ -123,7 +125,7 @@ export function grid(caption, rows, columns, cell, onopen) {
       for (let column = firstColumn; column < lastColumn; column++) {
         const found = cell(row, column);
         if (!found) continue;
-        const made = span('gridcell', found.kind, found.text, LEFT + column * COLUMN, TOP + row * ROW);
+        const made = span('gridcell', found.kind, found.text, side + column * COLUMN, TOP + row * ROW);
         made.setAttribute('aria-colindex', column + 2);
         line.append(made);
       }
@@ -143,7 +145,7 @@ export function grid(caption, rows, columns, cell, onopen) {
     for (const [n, one] of names) one.classList.toggle('on', n === row);
     here.hidden = !focused;
     if (!focused) { area.removeAttribute('aria-activedescendant'); return; }
-    here.style.transform = `translate(${LEFT + at[1] * COLUMN}px, ${TOP + at[0] * ROW}px)`;
+    here.style.transform = `translate(${side + at[1] * COLUMN}px, ${TOP + at[0] * ROW}px)`;
     here.setAttribute('aria-label', describe(...at));
     area.setAttribute('aria-activedescendant', 'cell-here');
   }
@@ -156,8 +158,8 @@ export function grid(caption, rows, columns, cell, onopen) {
   function place(event) {
     const box = area.getBoundingClientRect();
     const x = event.clientX - box.left, y = event.clientY - box.top;
-    if (x < LEFT || y < TOP) return null;
-    const row = Math.floor((y + area.scrollTop - TOP) / ROW), column = Math.floor((x + area.scrollLeft - LEFT) / COLUMN);
+    if (x < side || y < TOP) return null;
+    const row = Math.floor((y + area.scrollTop - TOP) / ROW), column = Math.floor((x + area.scrollLeft - side) / COLUMN);
     return row < rows.length && column < columns.length ? [row, column] : null;
   }
 
@@ -169,7 +171,7 @@ export function grid(caption, rows, columns, cell, onopen) {
     if (top < area.scrollTop) area.scrollTop = top;
     else if (top + TOP + ROW > area.scrollTop + area.clientHeight) area.scrollTop = top + TOP + ROW - area.clientHeight;
     if (left < area.scrollLeft) area.scrollLeft = left;
-    else if (left + LEFT + COLUMN > area.scrollLeft + area.clientWidth) area.scrollLeft = left + LEFT + COLUMN - area.clientWidth;
+    else if (left + side + COLUMN > area.scrollLeft + area.clientWidth) area.scrollLeft = left + side + COLUMN - area.clientWidth;
     mark();
     say(describe(...at));
   }

@@ -81,9 +81,10 @@ export async function nodeView({name, table: wanted = ''}, {signal, on}) {
   const first = used.find(one => one.name === wanted);
   if (first) choose(first);
   return h('div', {}, top,
-    table('Switches', [['Bridge'], ['Datapath id'], ['State'], ['Flows', 'number'], ['Desired', 'number'], ['Foreign', 'number'], ['Datapath'], ['Uplink'], ['Last commit', 'number'], ['Error']],
-      found.switches.map(one => [one.bridge, h('code', {}, one.dpid), h('span', {class: one.in_sync && one.openflow_connected ? 'good' : 'bad'}, !one.openflow_connected ? 'away' : one.in_sync ? 'realized' : 'not realized'),
-        count(one.actual_flows), count(one.desired_flows), count(one.foreign_flows), `${one.datapath_type || '-'} ${one.ovs_version}`, one.uplink || '-', ago(one.commit_age), one.error])),
+    table('Switches', [['Bridge'], ['Datapath id'], ['State'], ['Flows', 'number'], ['Desired', 'number'], ['Foreign', 'number'], ['Datapath'], ['Uplink'], ['Last commit', 'number']],
+      found.switches.map(one => [one.bridge, h('code', {class: 'whole'}, one.dpid), h('span', {class: one.in_sync && one.openflow_connected ? 'good' : 'bad'}, !one.openflow_connected ? 'away' : one.in_sync ? 'realized' : 'not realized'),
+        count(one.actual_flows), count(one.desired_flows), count(one.foreign_flows), `${one.datapath_type || '-'} ${one.ovs_version}`, one.uplink || '-', ago(one.commit_age)])),
+    found.switches.filter(one => one.error).map(one => h('p', {class: 'banner bad'}, `${one.bridge}: ${one.error}`)),
     section('Pipeline', age, list, rest.length > 0 && h('p', {class: 'note'}, `Without flows here: ${rest.map(one => one.name).join(', ')}.`), about, flows),
     section(`Pods (${count(found.pod_count)})`, longTable('Pods of this node', POD_COLUMNS, found.pods, {onopen: one => { location.hash = link('pod', {key: one.key}).slice(1); }})));
 }
