@@ -128,10 +128,13 @@ class Reconciler:
         self._write_to = self.roles.databases()  # as last commanded
 
     def is_brief(self, events: Iterable[Event], now: float) -> bool:
-        """Whether `handle` takes these events in some milliseconds, for sure."""
-        if self._stale or not self._startup.over or self._replan_is_due(now):
+        """Whether `handle` takes these events in some milliseconds, for sure. Never raises."""
+        try:
+            if self._stale or not self._startup.over or self._replan_is_due(now):
+                return False
+            return self.world.learned.expires_few(now) and are_brief(events, self.switches, now)
+        except Exception:  # noqa: BLE001 - `handle` meets it again, and contains it
             return False
-        return self.world.learned.expires_few(now) and are_brief(events, self.switches, now)
 
     def handle(self, events: Iterable[Event], now: float) -> list[Command]:
         """Take a batch of events; returns what is to be done. Never raises.
