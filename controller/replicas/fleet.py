@@ -84,7 +84,7 @@ class Fleet:
         if member.replaced:
             return [f"another process is the replica {member.me.name}; give each its own --replica NAME"]
         if member.view is None or not member.view.has(member.me):
-            return [f"this replica, {member.me.name}, is no member yet{f': {member.reason}' if member.reason else ''}"]
+            return [f"this replica, {member.me.name}, is no member yet{f': {why}' if (why := _why(member)) else ''}"]
         return []
 
     def status(self, own: StatusView) -> StatusView:
@@ -178,6 +178,13 @@ class Fleet:
 
     def _others(self) -> set[str]:
         return {one.name for one in self.replicas() if one.member and one.name != self._member.me.name}
+
+
+def _why(member: ReplicaMember) -> str:
+    """Why a replica is no member yet, if that is known."""
+    if member.reason or not member.waits_for:
+        return member.reason
+    return f"nobody serves yet, so it waits a moment for {', '.join(member.waits_for)} to be ready"
 
 
 class _Call:

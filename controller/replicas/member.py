@@ -46,7 +46,8 @@ class ReplicaMember:
     joins again, `catch_up` is called: it returns at once, and calls what it is given when everything was read anew.
 
     `renewed` is when its Lease was written last (monotonic clock), None before; `reason` is why the view cannot be
-    read, "" while it can; `replaced`: another process has this replica's name.
+    read, "" while it can; `replaced`: another process has this replica's name; `waits_for` are the replicas that start,
+    for which this one waits before it takes switches, by name.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class ReplicaMember:
         self.me = own.member
         self.alone = False
         self.replaced = False
+        self.waits_for: tuple[str, ...] = ()
         self.reason = "the Leases were not read yet"
         self.renewed: float | None = None
         self._took_part = False
@@ -147,6 +149,7 @@ class ReplicaMember:
         decision = membership.decide(reading)
         self._read_at, self.reason, self.alone = reading.began, "", False
         self._note_replaced(decision.replaced)
+        self._note_waiting(decision.waits_for if ready else ())
         self._report(reading.began)
         self._set_others([one.openflow for one in membership.members if one.openflow and one.member != self.me])
         return self._write(decision)
@@ -210,6 +213,14 @@ class ReplicaMember:
             text = "another process has this replica's name: this one steps down; give each its own --replica NAME"
             log.error(text, replica=self.me.name)
         self.replaced = replaced
+
+    def _note_waiting(self, names: tuple[str, ...]) -> None:
+        if names and not self.waits_for:
+            text = "this replica is ready, and waits for those that start with it before it takes switches"
+            log.info(
+                text, replica=self.me.name, waits_for=", ".join(names), at_most=f"{self._membership.own.seconds:g} s"
+            )
+        self.waits_for = names
 
     def _failed(self, error: ApiError, began: float) -> None:
         self._may_be_behind = True

@@ -20,6 +20,11 @@ time. So they disagree for a while on who is alive, and would put a dead member 
 Therefore one that the view does not have is taken into it only when its Lease was seen to change since that view was
 read.
 
+At the start nobody serves, and replicas become ready one after the other. The first one would begin with all switches,
+and give most of them away again. So while nobody of the view is alive, a replica that is ready waits for those that are
+alive and not ready yet: at most one lease, from when it became ready itself. Where somebody serves, or nobody else is
+there, nothing is waited for.
+
 Nobody leaves a view because it cannot reach the API server: while it is away for everybody, the view stays in force;
 if it is away for one replica only, the others take it out of the view, and its switches tell it.
 
@@ -42,7 +47,8 @@ class Decision:
     """What to write, each None for nothing; `forget` are Leases to delete.
 
     `joins`: the Lease is not this process's yet, so there is more to decide once it is. `replaced`: another process has
-    this replica's name, so this one takes no part.
+    this replica's name, so this one takes no part. `waits_for`: the replicas that start, without which the first view
+    is not written yet, by name.
     """
 
     own: MemberLease | None = None
@@ -50,6 +56,7 @@ class Decision:
     forget: tuple[MemberLease, ...] = ()
     joins: bool = False
     replaced: bool = False
+    waits_for: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -78,6 +85,7 @@ class Membership:
         self._read_until: float | None = None
         self._view_at = -math.inf  # when `view` was read first
         self._proposed = 0  # the last epoch that this replica wanted to write
+        self._ready_at: float | None = None  # since when it is ready
 
     def decide(self, reading: Reading, leaving: bool = False) -> Decision:
         """What to write after a reading. `leaving`: this replica ends."""
@@ -90,8 +98,10 @@ class Membership:
         self.own = replace(self.own, ready=self.own.ready and not leaving)
         own = None if leaving else self._renewed(found, mine)
         # A view is written by those that are seen to be alive themselves: a replica that comes back renews first.
-        view = self._next_view(reading) if mine else None
-        return Decision(own, view, self._to_forget(reading) if mine else (), joins=own is not None and not mine)
+        waits_for = self._starting(reading) if mine else ()
+        view = self._next_view(reading) if mine and not waits_for else None
+        forget = self._to_forget(reading) if mine else ()
+        return Decision(own, view, forget, joins=own is not None and not mine, waits_for=waits_for)
 
     def _note(self, reading: Reading) -> None:
         self.members = reading.members
@@ -129,6 +139,21 @@ class Membership:
             return replace(self.own, transitions=self._transitions, version="")
         self._transitions = found.transitions + (not mine)
         return replace(self.own, transitions=self._transitions, version=found.version)
+
+    def _starting(self, reading: Reading) -> tuple[str, ...]:
+        """The replicas, perhaps this one, that must be ready before a view is written where nobody serves yet."""
+        if not self.own.ready:
+            self._ready_at = None
+        elif self._ready_at is None:
+            self._ready_at = reading.began
+        if self._ready_at is not None and reading.began - self._ready_at >= self.own.seconds:
+            return ()
+        alive = [one for one in reading.members if self.is_alive(one, reading.began)]
+        if self.view is not None and any(self.view.has(one.member) for one in (self.own, *alive)):
+            return ()
+        own = () if self.own.ready else (self.own.member.name,)
+        others = (one for one in alive if one.member != self.own.member)
+        return (*own, *(one.member.name for one in others if not one.ready))
 
     def _next_view(self, reading: Reading) -> ViewLease | None:
         """The view that should be, where it is another one than was read."""

@@ -78,14 +78,70 @@ def test_alone_it_becomes_the_only_member() -> None:
 
 def test_one_that_is_not_ready_is_no_member() -> None:
     api, a, b = Api(), machine("a"), machine("b", ready=False)
-    for now in (0.0, 0.1, 0.2, 0.3):
+    turns(a, api, 0, 1)
+    for now in (1.0, 1.1, 1.2, 1.3):
         turn(a, api, now)
         turn(b, api, now)
     assert members(api) == ["a"]
     b.own = replace(b.own, ready=True)
-    turn(b, api, 1.0)
-    turn(b, api, 1.1)
+    turn(b, api, 2.0)
+    turn(b, api, 2.1)
     assert members(api) == ["a", "b"]
+
+
+def starting(api: Api) -> tuple[Membership, Membership]:
+    """a is ready, and b has begun, too."""
+    a, b = machine("a"), machine("b", ready=False)
+    for now in (0.0, 0.1, 0.2):
+        turn(b, api, now)
+        turn(a, api, now)
+    return a, b
+
+
+def test_where_nobody_serves_those_that_start_are_waited_for() -> None:
+    """Else the first one that is ready would begin with all switches, and give half of them away."""
+    api = Api()
+    a, b = starting(api)
+    assert turn(a, api, 1.0).waits_for == ("b",)
+    assert api.view is None
+    b.own = replace(b.own, ready=True)
+    turn(b, api, 1.5)
+    assert turn(a, api, 2.0).waits_for == ()
+    assert (members(api), list(api.views)) == (["a", "b"], [1])
+
+
+def test_one_that_never_becomes_ready_is_waited_for_a_lease_at_most() -> None:
+    api = Api()
+    a, b = starting(api)
+    for now in (1.0, 2.0, 3.0, 4.0, 5.0):
+        turn(b, api, now)
+        turn(a, api, now)
+        assert api.view is None
+    turn(b, api, 5.2)
+    turn(a, api, 5.2)
+    assert members(api) == ["a"]
+
+
+def test_one_that_ended_before_it_was_ready_is_waited_for_while_its_lease_lasts() -> None:
+    api, b = Api(), machine("b", ready=False)
+    turns(b, api, 0, 1)
+    a = machine("a", ready=False)
+    turns(a, api, 2, 5)
+    a.own = replace(a.own, ready=True)
+    assert turn(a, api, 6.0).waits_for == ("b",)
+    turn(a, api, 7.0)
+    assert members(api) == ["a"]
+
+
+def test_where_somebody_serves_nobody_waits() -> None:
+    api = Api()
+    a, _ = both(api)
+    c = machine("c", ready=False)
+    for now in (1.0, 2.0, 3.0, 4.0, 5.0, 6.0):
+        turn(c, api, now)
+        turn(a, api, now)
+    assert members(api) == ["a"]  # b is silent, and c starts
+    assert turn(a, api, 6.1).waits_for == ()
 
 
 def both(api: Api) -> tuple[Membership, Membership]:
