@@ -66,7 +66,7 @@ def read_updates(message: bytes) -> Iterator[FlowUpdate]:
 class FlowMonitor:
     """Counts the changes of one switch's flows by others. Methods may be called from any thread.
 
-    While `paused`, another replica serves the switch, and its changes are no drift.
+    While it is paused, another replica serves the switch, and its changes are no drift.
     """
 
     def __init__(self, dpid: int, session: int, post: Callable[[Event], None], clock: Callable[[], float]) -> None:
@@ -76,13 +76,24 @@ class FlowMonitor:
         self._counts = dict.fromkeys(("removed", "modified", "added", "foreign"), 0)
         self._unknown = False
         self._posted: float | None = None
-        self.paused = False
+        self._paused = False
+
+    @property
+    def paused(self) -> bool:
+        """Whether changes are not counted."""
+        return self._paused
+
+    def pause(self, paused: bool) -> None:
+        """Count changes no more, or again. What was counted and not posted may be another replica's: it is dropped."""
+        with self._lock:
+            self._paused = paused
+            self._counts, self._unknown = dict.fromkeys(self._counts, 0), False
 
     def add(self, message: bytes) -> None:
         """Count the updates of one reply, and post them if it is time. Raises CodecError."""
         with self._lock:
             for update in read_updates(message):
-                if not self.paused:
+                if not self._paused:
                     self._count(update)
         self.flush()
 

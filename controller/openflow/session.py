@@ -215,14 +215,14 @@ class SwitchSession(Datapath):  # type: ignore[misc]
         """Ask for the role PRIMARY in a generation, or for SECONDARY (None)."""
         if self._roles is None:
             return
-        if generation is None:
+        if generation is None and self._monitor is not None and not self._monitor.paused:
             self._set_primary(False)
         self._roles.request(generation)
 
     def _set_primary(self, primary: bool) -> None:
         """Only the primary is told of changes to flows: what others change concerns nobody else."""
         if self._monitor is not None:
-            self._monitor.paused = not primary
+            self._monitor.pause(not primary)
         request = messages.flow_monitor_request if primary else messages.end_flow_monitor_request
         self._outbox.put(request(Xid.MONITOR))
 

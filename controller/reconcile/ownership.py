@@ -86,6 +86,11 @@ def epoch_of(number: int) -> int:
     return number >> _NAME_BITS
 
 
+def is_generation_of(number: int, name: str) -> bool:
+    """Whether a generation is a member's with this name; one in 2^32 others looks the same."""
+    return number % (1 << _NAME_BITS) == _name_hash(name)
+
+
 def is_stale(number: int, newest: int) -> bool:
     """Whether a switch that has seen the generation `newest` refuses `number`: the rule of OpenFlow 1.4.1, 6.3.7."""
     return (number - newest) % _MODULUS >= _MODULUS // 2

@@ -10,12 +10,15 @@ Theory of operation. Where replicas take part (`ReplicasChanged` has a view), ev
 
 A wanted bridge that is not primary is *taken over*: planned, then the role is requested, then the switch is dumped, and
 what differs is sent. At most TAKEOVERS bridges are taken over at a time, and one after the other where their last owner
-is alive and goes on serving meanwhile.
+is alive and goes on serving meanwhile. Whether it does so is asked of the switch when the view changes: the newest
+generation that it has seen says who was its primary. An owner that started a moment before has only begun with its
+switches, and the others wait for nobody.
 
 A switch refuses a generation that is older than the newest it has seen, and tells the one that it demotes. Either may
 mean that this replica has a view that is not the newest. So it does not ask that switch again before it has read the
 view anew: `read_at` of the view is after the refusal. If it still is the owner then, the switch is ahead of the epochs
-(the API server was restored from a backup), and a generation above the switch's is requested.
+(the API server was restored from a backup), and a generation above the switch's is requested. The same holds for a
+switch that says of itself, as it connects, that it has seen a newer generation.
 
 Nor is any switch asked after `ask_until`: a process that was stopped does not know what happened meanwhile, and must
 first try to read the view. While the API server does not answer, `ask_until` is extended with the last known view:
@@ -35,7 +38,7 @@ from dataclasses import dataclass
 
 from controller.reconcile.commands import RequestRole, WriteTo
 from controller.reconcile.events import ReplicasChanged, RoleChanged, RoleRefused
-from controller.reconcile.ownership import Member, View, generation, generation_after, is_stale
+from controller.reconcile.ownership import Member, View, generation, generation_after, is_generation_of, is_stale
 from flows.bridge.claim_contest import BridgeName
 from flows.bridge.state import BridgeState
 
@@ -46,7 +49,8 @@ ROLE_ANSWER_SECONDS = 5.0  # after which a role is requested again
 
 @dataclass(slots=True)
 class RoleSession:
-    """The role of one OpenFlow session. `newest` is the newest generation that the switch is known to have seen.
+    """The role of one OpenFlow session. `newest` is the newest generation that the switch is known to have seen, since
+    `newest_at`.
 
     `barred_at`: refused or demoted then, and not asked again before the view was read anew.
     """
@@ -56,6 +60,7 @@ class RoleSession:
     primary: bool = False
     generation: int = 0
     newest: int | None = None
+    newest_at: float = 0.0
     since: float = 0.0
     secondary_asked: bool = False
     asked_at: float | None = None
@@ -78,7 +83,8 @@ class Roles:
         self._read_at = self._ask_until = 0.0
         self._bridges: dict[BridgeName, BridgeState] = {}
         self._of_ovsdb: dict[str, set[BridgeName]] = {}
-        self._queue: dict[BridgeName, None] = {}  # wanted, and to be taken over
+        self._queue: dict[BridgeName, None] = {}  # wanted, to be taken over, and served by nobody
+        self._handed: dict[BridgeName, None] = {}  # the same, and served by another replica meanwhile
         self._taking: dict[BridgeName, float] = {}  # being taken over, since when
         self._changed: set[BridgeName] = set()  # planned or not since `take_changed`
         self._databases: WriteTo | None = None  # as computed last; None once it may differ
@@ -96,7 +102,15 @@ class Roles:
         self._before = self.view
         self.alone, self.me, self.view = event.alone, event.me, event.view
         for name in self._bridges:
+            if self._has_live_owner(name) and self._is_wanted(name):
+                self._ask_anew(name)
             self._evaluate(name)
+
+    def _ask_anew(self, name: BridgeName) -> None:
+        """Ask a switch which generation it has seen: what it said when it connected may be old."""
+        session = self._session_of(name)
+        if session is not None and not session.primary and session.asked_at is None:
+            session.secondary_asked, session.newest = False, None
 
     def set_bridge(self, name: BridgeName, bridge: BridgeState | None) -> None:
         """A bridge is new, has changed or is gone (None)."""
@@ -111,7 +125,7 @@ class Roles:
                 del self._of_ovsdb[name[0]]
             for kept in (self.wanted, self.planned):
                 kept.discard(name)
-            self._queue.pop(name, None)
+            self._leave_queue(name)
             self._taking.pop(name, None)
         if old is None or bridge is None or (old.dpid, old.system_id) != (bridge.dpid, bridge.system_id):
             for other in self._of_ovsdb.get(name[0], ()):
@@ -156,8 +170,10 @@ class Roles:
         session = self.sessions.get(event.dpid)
         if session is None or session.number != event.session:
             return False
-        session.newest, session.asked_at = event.generation, None
+        session.newest, session.newest_at, session.asked_at = event.generation, now, None
         if session.primary == event.primary:
+            if session.bridge in self._handed:
+                self._evaluate(session.bridge)  # perhaps nobody serves it
             return False
         session.primary, session.generation, session.since = event.primary, event.generation, now
         if not event.primary:
@@ -174,7 +190,8 @@ class Roles:
         if session is None or session.number != event.session:
             return
         self.refused += 1
-        session.asked_at, session.barred_at, session.newest = None, now, event.newest
+        session.asked_at, session.barred_at = None, now
+        session.newest, session.newest_at = event.newest, now
         if session.bridge is not None:
             self._taking.pop(session.bridge, None)
         self._session_changed(event.dpid)
@@ -213,9 +230,15 @@ class Roles:
                 self.planned.discard(name)
                 self._changed.add(name)
         if name in self.wanted and name not in self._taking and self._needs_takeover(name, session):
-            self._queue.setdefault(name)
+            here, other = (self._handed, self._queue) if self._is_handed_over(name) else (self._queue, self._handed)
+            here.setdefault(name)
+            other.pop(name, None)
         else:
-            self._queue.pop(name, None)
+            self._leave_queue(name)
+
+    def _leave_queue(self, name: BridgeName) -> None:
+        self._queue.pop(name, None)
+        self._handed.pop(name, None)
 
     def _needs_takeover(self, name: BridgeName, session: RoleSession | None) -> bool:
         if name not in self.planned:
@@ -242,23 +265,35 @@ class Roles:
                 self.takeovers.append(now - since)
             if done or session is None or now - since >= TAKEOVER_SECONDS:
                 del self._taking[name]
-        for name in list(self._queue):
-            if len(self._taking) >= TAKEOVERS or (self._taking and self._is_handed_over(name)):
-                break
-            del self._queue[name]
-            if name not in self.planned:
-                self.planned.add(name)
-                self._changed.add(name)
-            if self._session_of(name) is not None:
-                self._taking[name] = now
-                self._active.add(self._bridges[name].dpid)
+        while self._queue and len(self._taking) < TAKEOVERS:
+            self._take_over(next(iter(self._queue)), now)
+        while self._handed and not self._taking:
+            self._take_over(next(iter(self._handed)), now)
+
+    def _take_over(self, name: BridgeName, now: float) -> None:
+        self._leave_queue(name)
+        if name not in self.planned:
+            self.planned.add(name)
+            self._changed.add(name)
+        if self._session_of(name) is not None:
+            self._taking[name] = now
+            self._active.add(self._bridges[name].dpid)
 
     def _is_taken_over(self, name: BridgeName, realized: Callable[[int], bool]) -> bool:
         session = self._session_of(name)
         return session is not None and session.primary and realized(self._bridges[name].dpid)
 
     def _is_handed_over(self, name: BridgeName) -> bool:
-        """Whether the last owner of a bridge is alive, and serves it until it is taken over."""
+        """Whether another replica that is alive serves a bridge until it is taken over."""
+        if self.view is None or not self._has_live_owner(name):
+            return False
+        session = self._session_of(name)
+        if session is None or session.newest is None:
+            return True
+        return any(is_generation_of(session.newest, one) for one in self.view.names - {self.me.name})
+
+    def _has_live_owner(self, name: BridgeName) -> bool:
+        """Whether the last owner of a bridge is another member of the view."""
         if self._before is None or self.view is None:
             return False
         before = self._before.owner(self.key(name))
@@ -280,7 +315,8 @@ class Roles:
         self, dpid: int, session: RoleSession, now: float, has_plan: Callable[[BridgeName], bool]
     ) -> RequestRole | None:
         if not session.secondary_asked:
-            session.secondary_asked = True
+            # The answer comes before PRIMARY is asked for: what became SECONDARY after that would have to ask again.
+            session.secondary_asked, session.asked_at = True, now
             return RequestRole(dpid, session.number, None)
         name = session.bridge
         if session.barred_at is not None and self._read_at > session.barred_at:
@@ -289,15 +325,17 @@ class Roles:
                 self._evaluate(name)
         if session.asked_at is not None and now - session.asked_at < ROLE_ANSWER_SECONDS:
             return None
-        if session.primary or name is None or name not in self.wanted or name in self._queue:
+        if session.primary or name is None or name not in self.wanted or name in self._queue or name in self._handed:
             self._active.discard(dpid)
             return None
         if session.barred_at is not None or now >= self._ask_until or not has_plan(name) or self.view is None:
             return None
-        session.asked_at = now
         number = generation(self.view.epoch, self.me.name)
         if session.newest is not None and is_stale(number, session.newest):
+            if self._read_at <= session.newest_at:
+                return None
             number = generation_after(session.newest, self.me.name)
+        session.asked_at = now
         return RequestRole(dpid, session.number, number)
 
     def due_at(self, now: float, realized: Callable[[int], bool]) -> float | None:
@@ -306,7 +344,7 @@ class Roles:
         """
         if self.alone:
             return None
-        if (self._queue and not self._taking) or any(self._is_taken_over(name, realized) for name in self._taking):
+        if (self.taking_over and not self._taking) or any(self._is_taken_over(name, realized) for name in self._taking):
             return now
         return min((since + TAKEOVER_SECONDS for since in self._taking.values()), default=None)
 
@@ -351,4 +389,4 @@ class Roles:
     @property
     def taking_over(self) -> int:
         """How many switches are being taken over, or wait for it."""
-        return len(self._taking) + len(self._queue)
+        return len(self._taking) + len(self._queue) + len(self._handed)

@@ -73,10 +73,11 @@ class Replica:
         self.roles.step(now, self.roles.may_write)
         self.roles.take_changed()
         for command in self.roles.commands(now, self.roles.plans):
+            switch = self.switches[command.dpid]
             if command.generation is None:
+                self.pending.append(RoleChanged(command.dpid, command.session, False, switch.newest or 0))
                 continue
             self.asked.append(command)
-            switch = self.switches[command.dpid]
             if switch.ask(self.me.name, command.generation):
                 self.pending.append(RoleChanged(command.dpid, command.session, True, command.generation))
             else:
@@ -125,6 +126,17 @@ def test_before_the_first_view_it_serves_nothing() -> None:
     assert replica.roles.databases() == WriteTo(frozenset())
 
 
+def test_primary_is_asked_for_after_the_switch_has_answered_for_secondary() -> None:
+    """Else the request for SECONDARY, which waits for a first answer of the switch, would take the role away again."""
+    a = Replica(A, {1: Switch()})
+    a.see(View(1, (A,)), 0.0)
+    a.roles.step(0.0, lambda dpid: False)
+    asked = [a.roles.commands(now, lambda one: True) for now in (0.0, 0.1, 0.2)]
+    assert asked == [[RequestRole(1, 1, None)], [], []]
+    a.roles.on_role(RoleChanged(1, 1, False, 0), 0.3)
+    assert a.roles.commands(0.3, lambda one: True) == [RequestRole(1, 1, generation(1, "a"))]
+
+
 def test_all_switches_are_divided() -> None:
     switches = {dpid: Switch() for dpid in range(1, 41)}
     replicas = [Replica(one, switches) for one in (A, B, C)]
@@ -155,6 +167,27 @@ def test_a_new_member_takes_over_one_switch_after_the_other_and_the_old_one_serv
         b.turn(now + step * 0.01)
         asked.append(len(b.asked) - before)
     assert max(asked) == 1
+    assert {name(dpid) for dpid in b.primary()} == b.roles.wanted
+
+
+def test_switches_that_a_member_has_not_begun_with_are_taken_many_at_a_time() -> None:
+    """a became ready a moment before b, and has begun with some switches: nobody serves the others meanwhile."""
+    switches = {dpid: Switch() for dpid in range(1, 101)}
+    a, b = Replica(A, switches), Replica(B, switches)
+    for one in (a, b):
+        one.see(View(1, (A,)), 0.0)
+        one.turn(0.0)  # sessions are told to be secondary first
+        one.turn(0.1)
+    begun = {dpid for dpid, switch in switches.items() if switch.primary}
+    assert len(begun) == TAKEOVERS
+    b.see(View(2, (A, B)), 0.2)
+    at_once: list[set[int]] = []
+    while b.roles.taking_over:
+        before = len(b.asked)
+        b.turn(0.3)
+        at_once.append({command.dpid for command in b.asked[before:]})
+    assert max(map(len, at_once)) == TAKEOVERS
+    assert max(len(asked & begun) for asked in at_once) == 1, "those that a serves go one after the other"
     assert {name(dpid) for dpid in b.primary()} == b.roles.wanted
 
 
@@ -191,7 +224,9 @@ def test_a_takeover_that_is_finished_makes_room_at_once(before: View) -> None:
     assert len(b.primary()) == to_take > TAKEOVERS
 
 
-def test_a_replica_that_was_stopped_is_refused_and_steps_down() -> None:
+@pytest.mark.parametrize("told", [True, False])
+def test_a_replica_that_was_stopped_is_refused_and_steps_down(told: bool) -> None:
+    """`told`: when it connects again, the switch says which generation it has seen, or another takes it after that."""
     switches = {1: Switch()}
     a, b = Replica(A, switches), Replica(B, switches)
     a.see(View(1, (A,)), 0.0)
@@ -204,22 +239,32 @@ def test_a_replica_that_was_stopped_is_refused_and_steps_down() -> None:
     a.turn(20.0)
     assert len(a.asked) == 1, "its view is too old to ask for anything"
     a.roles.on_replicas(ReplicasChanged(A, View(1, (A,)), 0.0, 25.0))  # the API server does not answer
-    a.turn(20.1)
-    a.turn(20.2)
-    assert len(a.asked) == 2
+    if told:
+        settle([a], 20.0)
+        assert len(a.asked) == 1, "the switch has said that it has seen a newer generation"
+    else:
+        a.pending = [RoleChanged(1, 2, False, 0)]  # b has taken it after the switch said what it has seen
+        a.turn(20.1)
+        a.turn(20.2)
+        assert len(a.asked) == 2
     assert a.primary() == set()
     a.turn(24.0)
-    assert len(a.asked) == 2, "not again before the view was read"
+    assert len(a.asked) == (1 if told else 2), "not again before the view was read"
+    assert b.primary() == {1}
     a.see(View(2, (B,)), 25.0)
     a.turn(25.0)
     assert not a.roles.plans(name(1))
     assert b.primary() == {1}
 
 
-def test_the_owner_by_a_view_read_after_the_refusal_goes_above_a_switch_that_is_ahead() -> None:
+@pytest.mark.parametrize("told", [True, False])
+def test_the_owner_by_a_view_read_after_the_refusal_goes_above_a_switch_that_is_ahead(told: bool) -> None:
     switch = Switch(newest=generation(500, "z"))
     a = Replica(A, {1: switch})
     a.see(View(1, (A,)), 0.0)
+    if not told:
+        a.turn(0.0)
+        a.pending = [RoleChanged(1, 1, False, 0)]  # another replica has taken the switch after it answered
     for now in (0.1, 0.2, 0.3):
         a.turn(now)
     assert a.primary() == set()
