@@ -105,7 +105,7 @@ class EventCounters:
 
     def _drift(self, reconciler: Reconciler, event: FlowsDrifted) -> None:
         name = _bridge(reconciler, event.dpid)
-        if name is not None:
+        if name is not None and reconciler.roles.may_write(event.dpid):  # else its owner may have changed them
             self.metrics.drift(reconciler.world.bridges[name].node, name[1], event.changes)
 
     def _counters(self, reconciler: Reconciler, event: FlowsDumped) -> None:

@@ -359,7 +359,8 @@ class Reconciler:
             if switch.flows.dump_is_current:
                 self._stale |= self.world.restore_names(event.dpid, event.flows, now + self._dns_min_ttl)
         elif isinstance(event, FlowsDrifted):
-            switch.on_flows_drifted(event, now)
+            if self.roles.may_write(event.dpid):  # else the changes may be its owner's
+                switch.on_flows_drifted(event, now)
         elif isinstance(event, DumpFailed):
             switch.on_dump_failed(event, now)
         elif isinstance(event, BundleDone):

@@ -110,7 +110,9 @@ class EventLog:
             log.warning(text, **fields, generation=f"{event.generation:016x}")
 
     def _log_drift(self, event: FlowsDrifted) -> None:
-        """Flows on a switch that another program changed."""
+        """Flows on a switch that another program changed. Until this replica serves it, that may be its owner."""
+        if not self._reconciler.roles.may_write(event.dpid):
+            return
         ours = [f"{word} {count}" for word, count in event.changes.items() if word != "foreign"]
         fields = switch_fields(self._reconciler, event.dpid)
         if ours:
