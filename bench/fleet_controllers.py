@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from bench.fleet_replica import Answer, FleetReplica, SwitchSays
+from bench.fleet_replica import Answer, FleetReplica, SwitchSays, Work
 from bench.ports import free_ports
 
 PATIENCE_SECONDS = 900.0
@@ -81,6 +81,11 @@ class Controllers:
         """How many bundles those that run have sent."""
         return sum(one.bundles for one in self._ask().values())
 
+    def work(self) -> Work:
+        """What those that run have done since their start, together."""
+        done = self._asking.map(FleetReplica.work, self._running.values())
+        return Work(*map(sum, zip(*done, strict=True)))
+
     def _ask(self) -> dict[str, Answer]:
         return dict(zip(list(self._running), self._asking.map(FleetReplica.ask, self._running.values()), strict=True))
 
@@ -101,10 +106,21 @@ class Controllers:
                 if holds(chosen):
                     return time.monotonic(), chosen
             if time.monotonic() > deadline:
-                realized = sum(one.realized for one in said.values())
-                text = f"not {what} within {PATIENCE_SECONDS:g} s: {len(said)} switches are served, {realized} realized"
-                raise TimeoutError(text)
+                raise TimeoutError(f"not {what} within {PATIENCE_SECONDS:g} s: {self._why_not()}")
             time.sleep(POLL_SECONDS)
+
+    def _why_not(self) -> str:
+        """How far each is, and what most often keeps a fleet from becoming realized."""
+        parts = [
+            f"{name} serves {len(found)} of {self._nodes} switches, {sum(one.realized for one in found.values())} of "
+            "them realized"
+            for name, found in self.says().items()
+        ]
+        ended = self.work().ended
+        parts.append(
+            f"{ended} OpenFlow sessions have ended{': this machine has too little CPU for them' * bool(ended)}"
+        )
+        return "; ".join(parts)
 
     def wait_divided(self) -> float:
         """Wait until each replica serves what belongs to it, all of it realized; returns the time (monotonic)."""

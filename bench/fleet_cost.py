@@ -21,6 +21,7 @@ from types import MappingProxyType
 from bench.fleet import EVERYWHERE, Fleet
 from bench.fleet_controllers import Controllers, Says
 from bench.fleet_objects import Api, FleetObjects, Folder
+from bench.fleet_room import check_room
 from bench.result import Result, cpu_of, quantile
 
 FULL_NODES, PODS_PER_NODE = 500, 100
@@ -38,6 +39,7 @@ More = dict[str, float | str]
 def measure_fleet(scale: float, nodes: str = "", pods: str = "", replicas: str = "") -> list[Result]:
     """Measure. Without `nodes` the scale decides how many there are; without `replicas` it is one controller alone."""
     count, each = int(nodes) if nodes else max(2, round(FULL_NODES * scale)), int(pods or PODS_PER_NODE)
+    check_room(count, each, int(replicas or 1))
     with tempfile.TemporaryDirectory(prefix="hg-fleet-") as name, ExitStack() as stack:
         folder = Path(name)
         objects: FleetObjects = Folder(folder / "manifests")
@@ -86,6 +88,7 @@ class FleetMeasurement:
             "flows": sum(one.flows for one in said.values()), "MB of each": max(self._controllers.memory()),
             "at most, MB": max(at_most),
         }  # fmt: skip
+        more |= self._work()
         bar, reach = (60.0, 25.0) if self._full else (None, None)
         return [Result(f"{self._of}, nothing on them → all realized", at - costs.since, "s", bar, reach, more=more)]
 
@@ -97,12 +100,19 @@ class FleetMeasurement:
         self._controllers.start_all(self._fleet.objects.source)
         at, _ = self._controllers.wait_for("compared", _all_realized)
         more = costs.more()
-        more["bundles sent"] = self._controllers.bundles()
+        more |= self._work()
         divided = self._controllers.wait_divided() - costs.since
         if len(self._controllers.names) > 1:
             more["each replica has its own, s"] = divided
         bar, reach = (40.0, 15.0) if self._full else (None, None)
         return [Result(f"{self._of}, everything right → all compared", at - costs.since, "s", bar, reach, more=more)]
+
+    def _work(self) -> More:
+        work = self._controllers.work()
+        return {
+            "dumps": work.dumps, "bundles sent": work.bundles, "flows changed": work.changes,
+            "sessions ended": work.ended,
+        }  # fmt: skip
 
     def everywhere(self) -> list[Result]:
         """A policy with subjects on every node changes."""

@@ -1,9 +1,9 @@
 """One controller of a fleet, in a process of its own, which says what it has on its switches.
 
 The process is `headgate run` with higher limits of connections by address, because all nodes of a fleet share the
-address of this machine. It answers each byte on a socket that it inherits with a line of JSON: how many bundles it has
-sent, and [datapath id, realized, time of the last commit (monotonic clock) or null, desired flows] of each switch that
-it serves now. It ends when that socket does.
+address of this machine. It answers each byte on a socket that it inherits with a line of JSON. For SWITCHES it is how
+many bundles it has sent, and [datapath id, realized, time of the last commit (monotonic clock) or null, desired flows]
+of each switch that it serves now; for WORK what it has done so far, as `Work`. It ends when that socket does.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from controller.reconcile.reconciler import Reconciler
     from controller.runtime.controller import Controller
 
+SWITCHES, WORK = b"s", b"w"
 ANSWER_SECONDS = 120.0
 END_SECONDS = 10.0
 
@@ -47,6 +48,16 @@ class Answer(NamedTuple):
     switches: list[SwitchSays]
 
 
+class Work(NamedTuple):
+    """What a controller has done so far: flow dumps and bundles that it requested of switches, changes of flows that
+    they committed, and OpenFlow sessions that have ended."""
+
+    dumps: int
+    bundles: int
+    changes: int
+    ended: int
+
+
 class FleetReplica:
     """A process; `options` are those of `headgate run` by name. `log` is the file that gets its log."""
 
@@ -65,16 +76,23 @@ class FleetReplica:
 
     def ask(self) -> Answer:
         """What it says now. Raises RuntimeError when it has ended."""
+        bundles, switches = json.loads(self._question(SWITCHES))
+        return Answer(bundles, [SwitchSays(*one) for one in switches])
+
+    def work(self) -> Work:
+        """What it has done so far. Raises RuntimeError when it has ended."""
+        return Work(*json.loads(self._question(WORK)))
+
+    def _question(self, what: bytes) -> str:
         with self._lock:
             try:
-                self._here.sendall(b"\n")
+                self._here.sendall(what)
                 line = self._lines.readline()
             except OSError as error:
                 raise RuntimeError(f"a controller does not answer: {error}; its log ends with {self._end()}") from None
         if not line:
             raise RuntimeError(f"a controller has ended; its log ends with {self._end()}")
-        bundles, switches = json.loads(line)
-        return Answer(bundles, [SwitchSays(*one) for one in switches])
+        return line
 
     def cpu(self) -> float:
         """The CPU seconds so far."""
@@ -144,9 +162,26 @@ def _limits(nodes: int) -> ConnectionLimits:
 
 
 def _answer(connection: socket.socket, core: Controller) -> None:
-    while connection.recv(1):
-        connection.sendall(json.dumps(core.reconciler.read(_look)).encode() + b"\n")
+    while what := connection.recv(1):
+        found = core.reconciler.read(_look) if what == SWITCHES else _work(core)
+        connection.sendall(json.dumps(found).encode() + b"\n")
     os._exit(1)  # the parent is gone
+
+
+def _work(core: Controller) -> Work:
+    def requested(reconciler: Reconciler, _: float) -> tuple[int, int, int]:
+        switches = reconciler.switches.values()
+        up = [one.session for one in switches if one.session is not None]
+        # Sessions are numbered from 1 in a process.
+        ended = max(up, default=0) - len(up)
+        return sum(one.dumps_sent for one in switches), sum(one.bundles_sent for one in switches), ended
+
+    from controller.metrics.series import FLOW_MODS
+
+    counted = core.metrics.registry.restricted_registry([f"{FLOW_MODS.name}_total"]).collect()
+    changes = sum(sample.value for metric in counted for sample in metric.samples)
+    dumps, bundles, ended = core.reconciler.read(requested)
+    return Work(dumps, bundles, round(changes), ended)
 
 
 def _look(reconciler: Reconciler, _: float) -> tuple[int, list[tuple[int, bool, float | None, int]]]:
