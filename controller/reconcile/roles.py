@@ -265,19 +265,23 @@ class Roles:
                 self.takeovers.append(now - since)
             if done or session is None or now - since >= TAKEOVER_SECONDS:
                 del self._taking[name]
-        while self._queue and len(self._taking) < TAKEOVERS:
-            self._take_over(next(iter(self._queue)), now)
-        while self._handed and not self._taking:
-            self._take_over(next(iter(self._handed)), now)
+        away = 0  # those without a session are only planned, and a batch in which all were would hold up all others
+        while self._queue and len(self._taking) + away < TAKEOVERS:
+            away += not self._take_over(next(iter(self._queue)), now)
+        while self._handed and not self._taking and away < TAKEOVERS:
+            away += not self._take_over(next(iter(self._handed)), now)
 
-    def _take_over(self, name: BridgeName, now: float) -> None:
+    def _take_over(self, name: BridgeName, now: float) -> bool:
+        """Plan a bridge, and take its switch over; False where it has no session."""
         self._leave_queue(name)
         if name not in self.planned:
             self.planned.add(name)
             self._changed.add(name)
-        if self._session_of(name) is not None:
-            self._taking[name] = now
-            self._active.add(self._bridges[name].dpid)
+        if self._session_of(name) is None:
+            return False
+        self._taking[name] = now
+        self._active.add(self._bridges[name].dpid)
+        return True
 
     def _is_taken_over(self, name: BridgeName, realized: Callable[[int], bool]) -> bool:
         session = self._session_of(name)
@@ -344,7 +348,9 @@ class Roles:
         """
         if self.alone:
             return None
-        if (self.taking_over and not self._taking) or any(self._is_taken_over(name, realized) for name in self._taking):
+        if (self._queue and len(self._taking) < TAKEOVERS) or (self._handed and not self._taking):
+            return now
+        if any(self._is_taken_over(name, realized) for name in self._taking):
             return now
         return min((since + TAKEOVER_SECONDS for since in self._taking.values()), default=None)
 

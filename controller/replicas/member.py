@@ -217,9 +217,7 @@ class ReplicaMember:
     def _note_waiting(self, names: tuple[str, ...]) -> None:
         if names and not self.waits_for:
             text = "this replica is ready, and waits for those that start with it before it takes switches"
-            log.info(
-                text, replica=self.me.name, waits_for=", ".join(names), at_most=f"{self._membership.own.seconds:g} s"
-            )
+            log.info(text, replica=self.me.name, waits_for=", ".join(names))
         self.waits_for = names
 
     def _failed(self, error: ApiError, began: float) -> None:

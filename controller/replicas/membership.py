@@ -22,8 +22,8 @@ read.
 
 At the start nobody serves, and replicas become ready one after the other. The first one would begin with all switches,
 and give most of them away again. So while nobody of the view is alive, a replica that is ready waits for those that are
-alive and not ready yet: at most one lease, from when it became ready itself. Where somebody serves, or nobody else is
-there, nothing is waited for.
+alive and not ready yet: at most one lease, or as long as it took to become ready itself, since the others have as much
+to read. Where somebody serves, or nobody else is there, nothing is waited for.
 
 Nobody leaves a view because it cannot reach the API server: while it is away for everybody, the view stays in force;
 if it is away for one replica only, the others take it out of the view, and its switches tell it.
@@ -85,7 +85,8 @@ class Membership:
         self._read_until: float | None = None
         self._view_at = -math.inf  # when `view` was read first
         self._proposed = 0  # the last epoch that this replica wanted to write
-        self._ready_at: float | None = None  # since when it is ready
+        self._unready_at: float | None = None  # since when it is not ready
+        self._waits_until: float | None = None  # since it is ready: until when it waits for others before a first view
 
     def decide(self, reading: Reading, leaving: bool = False) -> Decision:
         """What to write after a reading. `leaving`: this replica ends."""
@@ -96,6 +97,7 @@ class Membership:
             return Decision(replaced=True)
         self._held = mine
         self.own = replace(self.own, ready=self.own.ready and not leaving)
+        self._note_ready(reading.began)
         own = None if leaving else self._renewed(found, mine)
         # A view is written by those that are seen to be alive themselves: a replica that comes back renews first.
         waits_for = self._starting(reading) if mine else ()
@@ -142,11 +144,7 @@ class Membership:
 
     def _starting(self, reading: Reading) -> tuple[str, ...]:
         """The replicas, perhaps this one, that must be ready before a view is written where nobody serves yet."""
-        if not self.own.ready:
-            self._ready_at = None
-        elif self._ready_at is None:
-            self._ready_at = reading.began
-        if self._ready_at is not None and reading.began - self._ready_at >= self.own.seconds:
+        if self._waits_until is not None and reading.began >= self._waits_until:
             return ()
         alive = [one for one in reading.members if self.is_alive(one, reading.began)]
         if self.view is not None and any(self.view.has(one.member) for one in (self.own, *alive)):
@@ -154,6 +152,14 @@ class Membership:
         own = () if self.own.ready else (self.own.member.name,)
         others = (one for one in alive if one.member != self.own.member)
         return (*own, *(one.member.name for one in others if not one.ready))
+
+    def _note_ready(self, now: float) -> None:
+        if not self.own.ready:
+            self._unready_at = now if self._unready_at is None else self._unready_at
+            self._waits_until = None
+        elif self._waits_until is None:
+            took = 0.0 if self._unready_at is None else now - self._unready_at
+            self._unready_at, self._waits_until = None, now + max(self.own.seconds, took)
 
     def _next_view(self, reading: Reading) -> ViewLease | None:
         """The view that should be, where it is another one than was read."""

@@ -113,12 +113,24 @@ def test_where_nobody_serves_those_that_start_are_waited_for() -> None:
 def test_one_that_never_becomes_ready_is_waited_for_a_lease_at_most() -> None:
     api = Api()
     a, b = starting(api)
-    for now in (1.0, 2.0, 3.0, 4.0, 5.0):
+    for now in (1.0, 2.0, 3.0, 4.0, 4.9):
         turn(b, api, now)
         turn(a, api, now)
         assert api.view is None
-    turn(b, api, 5.2)
-    turn(a, api, 5.2)
+    turn(b, api, 5.0)
+    turn(a, api, 5.0)
+    assert members(api) == ["a"]
+
+
+def test_one_that_took_long_to_become_ready_waits_as_long_for_others() -> None:
+    """They have as much to read; with a large fleet that takes longer than a lease."""
+    api, a, b = Api(), machine("a", ready=False), machine("b", ready=False)
+    turns(b, api, 0, 0)
+    for second in range(41):
+        a.own = replace(a.own, ready=second >= 20)
+        turn(b, api, float(second))
+        turn(a, api, float(second))
+        assert (api.view is None) == (second < 40)
     assert members(api) == ["a"]
 
 

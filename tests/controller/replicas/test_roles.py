@@ -203,6 +203,22 @@ def test_switches_of_a_dead_member_are_taken_over_many_at_a_time() -> None:
     assert len(b.primary()) == 100
 
 
+@pytest.mark.parametrize("before", [View(1, ()), View(1, (B,))])
+def test_switches_that_are_away_are_planned_a_few_at_a_time(before: View) -> None:
+    """Hundreds of plans in one batch would hold up everything else for as long as they take."""
+    a = Replica(A, {})
+    for dpid in range(1, 101):
+        a.roles.set_bridge(name(dpid), bridge(dpid))
+    a.see(before, 0.0)
+    a.see(View(2, (A, *before.members)), 0.0)
+    planned = []
+    while a.roles.due_at(0.0, lambda dpid: False) == 0.0:
+        a.roles.step(0.0, lambda dpid: False)
+        planned.append(len(a.roles.take_changed()))
+    assert max(planned) == TAKEOVERS
+    assert sum(planned) == len(a.roles.wanted) > 2 * TAKEOVERS
+
+
 @pytest.mark.parametrize("before", [View(1, (A,)), View(1, (C,))])
 def test_a_takeover_that_is_finished_makes_room_at_once(before: View) -> None:
     """Nothing else may happen for a second: the next one must not wait for that. A is alive, C is dead."""
