@@ -30,6 +30,7 @@ from bench.worlds import (
     pod_manifest,
     policy_manifest,
 )
+from controller.ovsdb.bridge_settings import INACTIVITY_PROBE
 
 APPS = 10  # in each namespace
 EVERYWHERE = "everywhere"  # a namespace with one pod on each node
@@ -49,11 +50,13 @@ class NodeDatabase:
         self._socket = str(folder / "db.sock")
         self._numbers = itertools.count(1)
         quiet = subprocess.DEVNULL
+        managers = f"db:{_DATABASE},{_DATABASE},manager_options"
         self._process = subprocess.Popen(
             ["ovsdb-server", "--no-chdir", "-vconsole:off", f"--unixctl={folder}/ctl", f"--remote=punix:{self._socket}",
-             *(f"--remote={one}" for one in controllers), f"{folder}/conf.db"], stdin=quiet, stdout=quiet, stderr=quiet,
+             f"--remote={managers}", f"{folder}/conf.db"], stdin=quiet, stdout=quiet, stderr=quiet,
         )  # fmt: skip
         self.number = number
+        self._controllers = controllers
         self.ofports = itertools.count(1)
         self.ports: dict[str, int] = {}  # ofport by pod
 
@@ -71,7 +74,7 @@ class NodeDatabase:
             return connection.connect_ex(self._socket) == 0
 
     def create(self, pods: list[str]) -> None:
-        """Fill the empty database: the node's name, the bridge, and the ports of these pods."""
+        """Fill the empty database: the node's name, the bridge, the ports of these pods, and whom to connect to."""
         node = f"node-{self.number}"
         bridge = {
             "name": "br-int", "datapath_type": "dummy", "fail_mode": "secure", "datapath_id": f"{self.number + 1:016x}",
@@ -80,10 +83,17 @@ class NodeDatabase:
         root = {
             "bridges": ["set", [["named-uuid", "bridge"]]], "ovs_version": "3.1.0",
             "external_ids": ["map", [["hostname", node], ["system-id", node]]],
+            "manager_options": ["set", [["named-uuid", f"m{place}"] for place in range(len(self._controllers))]],
         }  # fmt: skip
+        managers = (
+            {"op": "insert", "table": "Manager", "uuid-name": f"m{place}",
+             "row": {"target": one, "connection_mode": "out-of-band", "inactivity_probe": INACTIVITY_PROBE}}
+            for place, one in enumerate(self._controllers)
+        )  # fmt: skip
         self.transact(
             {"op": "insert", "table": "Open_vSwitch", "row": root},
             {"op": "insert", "table": "Bridge", "row": bridge, "uuid-name": "bridge"},
+            *managers,
         )
         self.add_ports(pods)
 
@@ -245,8 +255,12 @@ class Fleet:
             name = f"br{node}"
             command += ["--", "add-br", name, "--", "set", "Bridge", name, "datapath_type=dummy", "fail_mode=secure",
                         "protocols=OpenFlow14", f"other_config:datapath-id={node + 1:016x}",
-                        "other_config:disable-in-band=true",
-                        "--", "set-controller", name, *self._openflow]  # fmt: skip
+                        "other_config:disable-in-band=true"]  # fmt: skip
+            for place, target in enumerate(self._openflow):  # as deploy/node.sh does
+                row = f"@{name}-{place}"
+                command += ["--", f"--id={row}", "create", "Controller", f'target="{target}"',
+                            "connection_mode=out-of-band", f"inactivity_probe={INACTIVITY_PROBE}",
+                            "--", "add", "Bridge", name, "controller", row]  # fmt: skip
         self._switch.vsctl("--no-wait", *command[1:])
 
     def reboot(self, node: int) -> None:

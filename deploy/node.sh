@@ -43,6 +43,7 @@ fi
 KUBELET_CERTIFICATE=${KUBELET_CERTIFICATE:-/var/lib/kubelet/pki/kubelet-client-current.pem}
 TAB=$(printf '\t') MANAGERS=db:Open_vSwitch,Open_vSwitch,manager_options
 CABLE=headgate-ul-sw DATAPATH=netdev@ovs-netdev LEAST_FRAGMENT=400 MOST_FRAGMENTS=5000   # the least and the most that can be set
+PROBE=15000   # milliseconds of silence after which Open vSwitch asks a controller whether it is there
 controllers='' name='' bridge=br-int datapath='' uplink='' move=no addresses=''
 openflow_port=6653 ovsdb_port=6640 ca='' certificate='' key='' mode='' outcome='is ready'
 cni=no underlay='' masquerade=yes patience=10 here=$(cd "$(dirname "$0")" && pwd)
@@ -393,14 +394,16 @@ drop_others() {
     fi
 }
 
-# lead KIND TABLE RECORD COLUMN TARGET: ensure exactly one row with the target.
+# lead KIND TABLE RECORD COLUMN TARGET: ensure exactly one row with the target. PROBE: docs/ha.md says why so long.
 lead() {
     row=$(find_row "$1" "$2" "$3" "$4" "$5")
     if [ -z "$row" ]; then
         remember "$1" "$3 $5"
-        vsctl -- --id=@new create "$1" "target=\"$5\"" "connection_mode=$mode" -- add "$2" "$3" "$4" @new >/dev/null
-    elif known "$1" "$3 $5" && [ "$(value "$1" "$row" connection_mode)" != "$mode" ]; then
-        vsctl set "$1" "$row" "connection_mode=$mode"
+        vsctl -- --id=@new create "$1" "target=\"$5\"" "connection_mode=$mode" \
+            "inactivity_probe=$PROBE" -- add "$2" "$3" "$4" @new >/dev/null
+    elif known "$1" "$3 $5"; then
+        [ "$(value "$1" "$row" connection_mode)" = "$mode" ] || vsctl set "$1" "$row" "connection_mode=$mode"
+        [ "$(value "$1" "$row" inactivity_probe)" = "$PROBE" ] || vsctl set "$1" "$row" "inactivity_probe=$PROBE"
     fi
 }
 

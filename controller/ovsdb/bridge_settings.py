@@ -17,6 +17,11 @@ OPENFLOW_PROTOCOL = "OpenFlow14"
 CONTROLLER_EXTERNAL_ID = ("headgate", "true")  # external_ids of Headgate's own Controller rows
 INSTALLED_MARK = ("headgate-installed", "true")  # external_ids of Interfaces whose desired flows are realized
 CONTROLLER_GRACE = 3.0  # seconds to find out whether an operator's connected Controller is this one
+# Milliseconds, inactivity_probe of Headgate's own rows, and of those of deploy/node.sh: a switch that heard nothing for
+# so long asks, and closes the session after as long again. With the default of 5,000 a controller that has too little
+# CPU for ten seconds loses all sessions at once, and then has to read every switch again. Only a controller whose
+# machine is gone without a word is noticed later, and nothing waits for that: see docs/ha.md.
+INACTIVITY_PROBE = 15_000
 DEFAULT_MAX_BACKOFF = 8000  # milliseconds, Controller.max_backoff when empty (ovs-vswitchd.conf.db(5))
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,30}")  # OFP_MAX_TABLE_NAME_LEN is 32, its NUL included
 Operation = dict[str, Any]
@@ -24,7 +29,9 @@ Operation = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class ControllerRow:
-    """A Controller of the bridge. `ours`: it has Headgate's external_ids. `max_backoff` is in milliseconds."""
+    """A Controller of the bridge. `ours`: it has Headgate's external_ids. `max_backoff` and `probe`, its
+    inactivity_probe, are in milliseconds; `probe` is 0 where the row leaves it to Open vSwitch.
+    """
 
     uuid: str
     target: str
@@ -32,6 +39,7 @@ class ControllerRow:
     connected: bool = False
     in_band: bool = True
     max_backoff: int = DEFAULT_MAX_BACKOFF
+    probe: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +121,17 @@ def plan_controller(
     if surplus:
         operations.append(mutate_row("Bridge", bridge.uuid, ["controller", "delete", ["set", surplus]]))
     for row, one in zip(spare, missing, strict=False):
-        operations.append(update_row("Controller", row.uuid, {"target": one}))
+        operations.append(update_row("Controller", row.uuid, {"target": one, "inactivity_probe": INACTIVITY_PROBE}))
+    for row in kept.values():
+        if row.probe != INACTIVITY_PROBE:  # of an earlier version; it changes the session's timer, and nothing else
+            operations.append(update_row("Controller", row.uuid, {"inactivity_probe": INACTIVITY_PROBE}))
     for number, one in enumerate(missing[len(spare) :]):
         label = f"ours{number or ''}"
         new = {
             "target": one,
             # In-band control, OVS's default, adds hidden flows for the controller's address that bypass the pipeline.
             "connection_mode": "out-of-band",
+            "inactivity_probe": INACTIVITY_PROBE,
             "external_ids": ["map", [list(CONTROLLER_EXTERNAL_ID)]],
         }
         operations.append({"op": "insert", "table": "Controller", "uuid-name": label, "row": new})

@@ -57,6 +57,7 @@ _TABLES: dict[str, dict[str, Any]] = {
         "connection_mode": _TEXT_OR_NONE,
         "is_connected": _FLAG,
         "max_backoff": _NUMBER_OR_NONE,
+        "inactivity_probe": _NUMBER_OR_NONE,
         "external_ids": _MAP,
     },
     "Flow_Table": {"name": _TEXT_OR_NONE},

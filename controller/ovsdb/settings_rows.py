@@ -71,6 +71,7 @@ def _controller_row(row: Any) -> bridge_settings.ControllerRow:
         connected=bool(row.is_connected),
         in_band=_is_in_band(row),
         max_backoff=optional_value(row.max_backoff) or bridge_settings.DEFAULT_MAX_BACKOFF,
+        probe=optional_value(row.inactivity_probe) or 0,
     )
 
 

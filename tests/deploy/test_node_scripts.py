@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from controller.ovsdb.bridge_settings import INACTIVITY_PROBE
 from tests.deploy.machine import NODE, UNDO, UPLINK, Machine
 from tests.helpers.controller.headgate_process import HOST, Pki, headgate
 from tests.helpers.waiting import until
@@ -68,6 +69,8 @@ def test_a_node_is_made_once_and_undone(machine: Machine) -> None:
     assert machine.vsctl("get", "Interface", UPLINK, "external_ids:headgate-role").strip() == "uplink"
     assert machine.vsctl("get-controller", "br-int").split() == ["tcp:198.51.100.1:6653"]
     assert machine.vsctl("get-manager").split() == ["tcp:198.51.100.1:6640"]
+    probes = (machine.vsctl("get", kind, ".", "inactivity_probe").strip() for kind in ("Controller", "Manager"))
+    assert set(probes) == {str(INACTIVITY_PROBE)}
     assert machine.vsctl("get-fail-mode", "br-int").strip() == "secure"
     assert "in-band" not in machine.everything()["Controller"].replace("out-of-band", "")
     assert "10.10.0.1/16" in machine.run("ip", "addr", "show", "dev", "br-int")

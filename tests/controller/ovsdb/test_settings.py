@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 import pytest
 
 from controller.metrics.series import SWITCH_AWAY
-from controller.ovsdb.bridge_settings import ControllerRow
+from controller.ovsdb.bridge_settings import INACTIVITY_PROBE, ControllerRow
 from controller.reconcile.events import MarksWritten
 from controller.status import away_reasons
 from tests.helpers.ovs.node import EventCollector, Node, ovsdb_service
@@ -52,6 +52,7 @@ def test_a_new_bridge_is_set_up_and_a_restart_writes_nothing(node: Node, core: E
     assert controllers(node) == {OURS: "{headgate=true}"}
     uuid = node.get("Bridge", "br-int", "controller").strip("[]")
     assert node.get("Controller", uuid, "connection_mode") == "out-of-band"
+    assert node.get("Controller", uuid, "inactivity_probe") == str(INACTIVITY_PROBE)
     assert node.get("Bridge", "br-int", "protocols") == "[]"
     assert node.get("Bridge", "br-other", "fail_mode") == "[]"
     assert node.get("Bridge", "br-other", "flow_tables") == "{}"

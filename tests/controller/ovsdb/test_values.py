@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -89,6 +90,9 @@ def test_what_no_message_can_come_of() -> None:
         MessageSplitter(OvsdbLimits(message_bytes=10)).feed(b'{"long": "long')
 
 
+OURS = ControllerRow("o", "tcp:h:1", ours=True, probe=bridge_settings.INACTIVITY_PROBE)
+
+
 def bridge(**changes: Any) -> BridgeSettings:
     standing = {"fail_mode": "secure", "tables": {0: FlowTableRow("t0", "classify")}}
     return BridgeSettings(uuid="b", name="br-int", **{**standing, **changes})
@@ -103,7 +107,7 @@ def controllers(*rows: ControllerRow, add: bool = False) -> list[str]:
 def test_nothing_to_plan() -> None:
     assert bridge_settings.plan_bridge(bridge(), {0: "classify"}) == []
     assert bridge_settings.plan_bridge(bridge(protocols=frozenset({"OpenFlow10", "OpenFlow14"})), {0: "classify"}) == []
-    assert controllers(ControllerRow("o", "tcp:h:1", ours=True)) == []
+    assert controllers(OURS) == []
     assert controllers(ControllerRow("x", "tcp:h:1")) == []
     assert controllers(ControllerRow("x", "tcp:else:1")) == []
 
@@ -114,8 +118,8 @@ def test_ways_to_us() -> None:
     assert controllers(ControllerRow("x", "tcp:else:1"), add=True) == new
     assert controllers(ControllerRow("o", "tcp:old:1", ours=True)) == ["update Controller"]
     assert controllers(ControllerRow("x", "tcp:h:1"), ControllerRow("o", "tcp:old:1", ours=True)) == ["mutate Bridge"]
-    two = (ControllerRow("o", "tcp:h:1", ours=True), ControllerRow("p", "tcp:old:1", ours=True))
-    assert controllers(*two) == ["mutate Bridge"]
+    assert controllers(OURS, ControllerRow("p", "tcp:old:1", ours=True)) == ["mutate Bridge"]
+    assert controllers(replace(OURS, probe=0)) == ["update Controller"]  # of a version that left the probe as it was
 
 
 def test_patience() -> None:
