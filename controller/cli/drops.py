@@ -25,8 +25,9 @@ DROPPED = "denied,dropped,unreported"
 def drops(server: str, output: str, follow: bool, pod: str | None, since: int | None) -> None:
     """Show what is dropped and why: by policy, forged, invalid, for nobody, by a limit, or by a foreign flow.
 
-    Totals are counted for every pod, as of the last audit of its switch (`headgate status --switches -o wide`). Single
-    packets are shown of pods that are audited (`headgate audit --help`). With -o json and --follow every event is a
+    Totals are counted for every pod: up to now with --pod and where there are up to eight switches, else as of the last
+    audit of each (`headgate status --switches -o wide`). Single packets are shown of pods that are audited
+    (`headgate audit --help`). With -o json and --follow every event is a
     line of JSON.
 
     \b

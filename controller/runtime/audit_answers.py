@@ -7,9 +7,12 @@ from dataclasses import replace
 from controller.metrics.registry import Metrics
 from controller.reconcile.reconciler import Reconciler
 from controller.runtime.audit_log import AuditLog
+from controller.runtime.flow_dumps import FlowDumps
 from controller.runtime.locked_reconciler import LockedReconciler
 from controller.status.audit_model import AuditAnswer, DropsAnswer, DropTotal, ForeignDrop
+from controller.status.details import parse_key, pod_bridges
 from controller.status.foreign_flows import describe_foreign
+from flows.bridge.claim_contest import BridgeName
 from flows.pipeline.pod_limits import Limit
 from flows.pipeline.tables import TABLE_NAMES
 
@@ -23,8 +26,9 @@ MAX_READ = 1_000_000  # events; there are never more
 class AuditAnswers:
     """Implements `AuditApi`. Every method may be called from any thread of the hub."""
 
-    def __init__(self, kept: AuditLog, reconciler: LockedReconciler, metrics: Metrics) -> None:
+    def __init__(self, kept: AuditLog, reconciler: LockedReconciler, metrics: Metrics, dumps: FlowDumps) -> None:
         self._kept = kept
+        self._dumps = dumps
         self._reconciler = reconciler
         self._metrics = metrics
 
@@ -37,14 +41,23 @@ class AuditAnswers:
         return replace(found, audited=audited, problems=problems)
 
     def drops(self, pod: str | None, most: int) -> DropsAnswer:
-        """What was dropped, of one pod or of all."""
+        """What was dropped, of one pod or of all; counted now where few switches have to be asked."""
+        note = self._dumps.refresh_counters(self._reconciler.read(lambda reconciler, _: _bridges(reconciler, pod)))
         totals = [one for one in map(_total, self._metrics.dropped()) if pod in (None, one.pod)]
         totals.sort(key=lambda one: (-one.packets, one.pod))
         foreign, problems = self._reconciler.read(lambda reconciler, _: (_foreign(reconciler), _audited(reconciler)[1]))
         events = [one for one in self._kept.after(0, MAX_READ).events if one.verdict not in PASSED]
         if pod is not None:
             events, foreign = [one for one in events if pod in one.ends], []
+        problems = (note, *problems) if note else problems
         return DropsAnswer(tuple(totals[:MAX_TOTALS]), tuple(foreign), tuple(events[-most:] if most else ()), problems)
+
+
+def _bridges(reconciler: Reconciler, pod: str | None) -> list[BridgeName]:
+    """The bridges that count what is dropped of a pod, or of all pods."""
+    if pod is not None:
+        return pod_bridges(reconciler, parse_key(pod))
+    return [name for name in reconciler.world.bridges if not reconciler.world.refusal(name)]
 
 
 def _total(found: tuple[str, dict[str, str], float]) -> DropTotal:

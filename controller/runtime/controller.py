@@ -126,7 +126,7 @@ class Controller:
                 switches_call_since=started if config.ovsdb_listen is not None else None,
             ),
             dumps=dumps,
-            audit=AuditAnswers(audit_log, self.reconciler, self.metrics),
+            audit=AuditAnswers(audit_log, self.reconciler, self.metrics, dumps),
             fleet=fleet,
         )
         self._feed = PageFeed(self._status)

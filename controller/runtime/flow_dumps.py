@@ -87,6 +87,7 @@ class FlowDumps:
         before = self._reconciler.read(partial(_request_dump, name))
         self._events.drain(_left(deadline))
         self._await_dump(name, before, deadline)
+        self._events.drain(_left(deadline))  # until the metrics have counted it, too
 
     def _await_dump(self, name: BridgeName, before: int, deadline: float) -> None:
         while self._reconciler.read(partial(_count_dumps, name)) == before:

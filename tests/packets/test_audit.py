@@ -178,6 +178,23 @@ def test_every_other_kind_of_drop_has_its_cause(lab: Lab) -> None:
 
 
 @pytest.mark.usefixtures("isolated")
+def test_drops_has_what_was_denied_just_now_of_pods_that_are_not_audited(lab: Lab) -> None:
+    def dropped(*of: str) -> int:
+        found = json.loads(lab.product.call(["drops", *of, "-o", "json"]).stdout)
+        return sum(one["packets"] for one in found["totals"] if (one["pod"], one["cause"]) == (A, "policy"))
+
+    def grew(of: tuple[str, ...], before: int) -> bool:
+        return dropped(*of) > before
+
+    audit_namespace(lab, None)
+    for of in ((), ("--pod", A)):
+        before = dropped(*of)
+        assert tries(lab, NEIGHBOR, A) is not Outcome.ALLOWED
+        # Sooner than the switch is audited; its own counters are some moments late.
+        until(partial(grew, of, before), "the packets", 15)
+
+
+@pytest.mark.usefixtures("isolated")
 def test_a_flood_is_counted_and_hides_nobody_else(lab: Lab) -> None:
     audit_namespace(lab, "denied")
     after, before = last(lab), denied(lab, A)

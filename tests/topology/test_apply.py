@@ -133,7 +133,7 @@ def test_kinds_that_headgate_does_not_read_are_said(headgate: Run, up: Lab) -> N
     service = "apiVersion: v1\nkind: Service\nmetadata: {name: s, namespace: x}\n"
     both = headgate("apply", "-f", "-", text=f"{POLICY}---\n{service}")
     assert both.stdout == "networkpolicy x/p created\n"
-    assert both.stderr == "headgate: standard input:10: service x/s ignored: Headgate does not read this kind\n"
+    assert both.stderr == "headgate: standard input:10: service x/s ignored: a lab does not take this kind\n"
     assert headgate("apply", "-f", "-", text=service).returncode == 1
     assert not [item for item in up.manifests.objects() if item["kind"] == "Service"]
 

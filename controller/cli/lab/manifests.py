@@ -112,7 +112,7 @@ def _add_objects(document: Document, shown: str, text: str, found: ReadManifests
         if _is_read(item):
             found.given.append(GivenManifest(item, place))
         else:
-            found.ignored.append(f"{place('')}: {object_name(item)} ignored: Headgate does not read this kind")
+            found.ignored.append(f"{place('')}: {object_name(item)} ignored: a lab does not take this kind")
 
 
 def _is_read(item: dict[str, Any]) -> bool:

@@ -85,7 +85,7 @@ class PageWorld(Driver):
         self.answers = Answers(
             RunConfig(manifests=Path("/nowhere"), ovsdb=("tcp:127.0.0.1:6640",)), self.began, reconciler=self.locked,
             status=self.status, store=nothing, ovsdb=nothing, openflow=nothing, tls=None, realization=nothing,
-            dumps=self.dumps, audit=AuditAnswers(self.audit_log, self.locked, self.metrics),
+            dumps=self.dumps, audit=AuditAnswers(self.audit_log, self.locked, self.metrics, self.dumps),
         )  # fmt: skip
         self.feed = PageFeed(self.status)
         self.page = Page(
