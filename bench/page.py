@@ -79,9 +79,10 @@ on two shared cores under a load of 10 to 25:
 | the same after other work (see below) | 0.54, 0.60, 0.65 ms | 0.53, 0.60, 0.63 ms | 0.97 to 0.99 |
 | policy changed, p50; after other work | 0.27; 0.58 ms | 0.26; 0.56 ms | 0.87 to 0.95 |
 
-On a quiet machine the version before took 7.0 s for the first plans, and 1.03 s for the plan of a policy. Earlier, in turns with the version that had neither tiers, audit,
-names nor staging and compared all ports (in brackets), at real-time priority on two shared cores under a load of 14
-to 22, world A in full, two runs each: the first plans 7.4 to 8.9 s CPU (8.0 to 9.2 with a quarter fewer flows).
+On a quiet machine the version before took 7.0 s for the first plans, and 1.03 s for the plan of a policy. Earlier, in
+turns with the version that had neither tiers, audit, names nor staging and compared all ports (in brackets), at
+real-time priority on two shared cores under a load of 14 to 22, world A in full, two runs each: the first plans 7.4
+to 8.9 s CPU (8.0 to 9.2 with a quarter fewer flows).
 
 | p50, ms CPU | one after another | after other work |
 |---|---|---|
