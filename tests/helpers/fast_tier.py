@@ -1,8 +1,8 @@
 """The fast tier (`pytest --fast`, `make test-fast`): tests that need no root, no switch, no API server and no process.
 
-It deselects what a marker of NEEDS_MORE excludes, draws at most EXAMPLES examples in each generated test, and fails a
-test that starts one of FORBIDDEN all the same: such a test lacks its marker. Which markers exist stands in
-pyproject.toml; nothing here decides about a single test.
+It deselects what a marker of NEEDS_MORE excludes, and draws at most EXAMPLES examples in each generated test. A test
+that starts one of FORBIDDEN all the same lacks its marker: it fails, in this tier and where all tests run. Which
+markers exist stands in pyproject.toml; nothing here decides about a single test.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import PurePath
+from threading import get_ident
 
 import pytest
 from hypothesis import settings
@@ -26,15 +27,16 @@ EXAMPLES = 5
 
 
 class _Watch:
-    """An audit hook (PEP 578): while a test runs, refuse forbidden programs, also behind setpriv, and remember them."""
+    """An audit hook (PEP 578): refuse forbidden programs, also behind setpriv, to the thread of a test, and remember
+    them. Other threads may be those of fixtures that tests of other tiers share."""
 
     def __init__(self) -> None:
-        self.running = False
+        self.thread: int | None = None
         self.refused: list[str] = []
         sys.addaudithook(self._see)
 
     def _see(self, event: str, arguments: tuple[object, ...]) -> None:
-        if not self.running or event not in ("subprocess.Popen", "os.exec", "os.posix_spawn"):
+        if event not in ("subprocess.Popen", "os.exec", "os.posix_spawn") or self.thread != get_ident():
             return
         words = arguments[1]
         for word in words if isinstance(words, list | tuple) else (words,):
@@ -53,48 +55,62 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Watch every program that tests of this process start."""
-    if config.getoption("fast"):
-        config.stash[_WATCH] = _Watch()
+    """Watch the programs that tests of this process start."""
+    config.stash[_WATCH] = _Watch()
 
 
 def pytest_ignore_collect(collection_path: os.PathLike[str], config: pytest.Config) -> bool | None:
     """Leave whole folders out."""
-    path = PurePath(collection_path)
-    return (
-        True if config.getoption("fast") and path.name in WITHOUT_FAST_TESTS and path.parent.name == "tests" else None
-    )
+    return True if config.getoption("fast") and _is_left_out(PurePath(collection_path)) else None
+
+
+def _is_left_out(path: PurePath) -> bool:
+    return path.name in WITHOUT_FAST_TESTS and path.parent.name == "tests"
+
+
+def _needs_more(item: pytest.Item) -> bool:
+    return any(item.get_closest_marker(name) for name in NEEDS_MORE)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Deselect tests that need more, and let the others draw fewer examples."""
     if not config.getoption("fast"):
         return
-    left_out = [item for item in items if any(item.get_closest_marker(name) for name in NEEDS_MORE)]
+    left_out = [item for item in items if _needs_more(item)]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in set(left_out)]
     _draw_fewer(items)
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Watch what starts while this test and its fixtures run."""
-    if (watch := item.config.stash.get(_WATCH, None)) is None:
-        return (yield)
-    watch.refused.clear()
-    watch.running = True
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    """Watch what the fixtures of a test start."""
+    item.config.stash[_WATCH].refused.clear()
+    return (yield from _watched(item))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Watch what a test starts. Its end is not watched: it may be that of fixtures which tests of other tiers share."""
+    return (yield from _watched(item))
+
+
+def _watched(item: pytest.Item) -> Iterator[None]:
+    watch = item.config.stash[_WATCH]
+    if not _needs_more(item) and not any(map(_is_left_out, item.path.parents)):
+        watch.thread = get_ident()
     try:
         return (yield)
     finally:
-        watch.running = False
+        watch.thread = None
 
 
 @pytest.fixture(autouse=True)
 def nothing_forbidden_is_started(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a test of the fast tier that has tried to start a forbidden program, whatever it made of the refusal."""
     yield
-    watch = request.config.stash.get(_WATCH, None)
-    if watch is not None and watch.refused:
+    watch = request.config.stash[_WATCH]
+    if watch.refused:
         pytest.fail(f"the fast tier starts none of these, so the test needs a marker: {', '.join(watch.refused)}")
 
 

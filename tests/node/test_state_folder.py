@@ -17,6 +17,7 @@ def folder(*before: str, **environment: str) -> str:
     return subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True).stdout.strip()
 
 
+@pytest.mark.process
 def test_the_variable_comes_first() -> None:
     assert folder(HEADGATE_NODE_STATE="/somewhere") == "/somewhere"
 

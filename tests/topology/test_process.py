@@ -7,11 +7,14 @@ import resource
 import sys
 from pathlib import Path
 
+import pytest
+
 from topology.host import process
 
 BEYOND_SELECT = 1100
 
 
+@pytest.mark.process
 def test_a_process_with_very_many_descriptors_starts_and_ends_others(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))

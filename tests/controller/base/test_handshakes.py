@@ -33,6 +33,7 @@ print(counts[-1] - counts[0])
 """
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("hub", HUBS)
 def test_a_failed_handshake_keeps_no_descriptor(hub: str) -> None:
     done = subprocess.run([sys.executable, "-c", TRY, hub], capture_output=True, text=True, check=True, cwd=ROOT)

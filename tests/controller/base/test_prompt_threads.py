@@ -35,6 +35,7 @@ stopping.set()
 """
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("hub", ["eventlet", "native"])
 def test_starting_many_threads_gives_no_turn_away(hub: str) -> None:
     done = subprocess.run(
