@@ -15,6 +15,7 @@ from flows.lint.codes import CODES, Severity
 
 CHECK_VERSION = 1
 SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
+NO_PODS = "There are no pods here, so nothing was said of what selects none: --beside PATH has those of a cluster."
 _LEVELS = {Severity.NOTE: "note", Severity.WARNING: "warning", Severity.ERROR: "error"}
 
 
@@ -80,7 +81,8 @@ def _summary(found: Checked) -> str:
             counts.append(_count(number, _LEVELS[severity]))
     silenced = f"; {found.silenced} silenced" if found.silenced else ""
     read = f"{_count(found.files, 'file')} with {_count(found.policies, 'policy', 'policies')}"
-    return f"{', '.join(counts) or 'nothing found'} in {read}{silenced}"
+    blind = "" if found.cluster.cluster.pods or not found.policies else f"\n{NO_PODS}"
+    return f"{', '.join(counts) or 'nothing found'} in {read}{silenced}{blind}"
 
 
 def _count(number: int, one: str, more: str = "") -> str:

@@ -218,3 +218,17 @@ def test_all_codes_are_listed(capsys: Captured) -> None:
     assert main(["check", "--codes"]) == 0
     text = capsys.readouterr().out
     assert all(code in text for code in CODES)
+
+
+def test_without_pods_it_says_what_it_cannot_say(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "policy.yaml"
+    meta = {"name": "p", "namespace": "shop"}
+    spec = {"podSelector": {"matchLabels": {"app": "nobody"}}}
+    policy = {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": meta, "spec": spec}
+    file.write_text(json.dumps(policy))
+    assert main(["check", str(file)]) == 0
+    assert "There are no pods here" in capsys.readouterr().out
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "namespace": "shop"}}
+    file.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": [policy, pod]}))
+    main(["check", str(file)])
+    assert "There are no pods here" not in capsys.readouterr().out
