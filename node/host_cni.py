@@ -29,15 +29,19 @@ def missing(settings: Settings) -> str:
 
 
 def hidden(settings: Settings) -> str:
-    """Which other configuration the runtime takes instead of the list and what to do, "" if it takes the list."""
+    """Which other configuration the runtime takes instead of the list and what to do, "" if it takes the list.
+
+    One that speaks of this plugin hands pods on to it, as that of Multus does.
+    """
+    folder = Path(settings.cni_conf_dir)
     try:
-        first = min(one for one in os.listdir(settings.cni_conf_dir) if one.endswith(_ENDINGS))
+        first = min(one for one in os.listdir(folder) if one.endswith(_ENDINGS))
+        if first == NAME or PLUGIN.encode() in (folder / first).read_bytes():
+            return ""
     except (OSError, ValueError):
         return ""
-    if first == NAME:
-        return ""
     return (
-        f"the container runtime takes {settings.cni_conf_dir}/{first}, the first by name there, instead of {NAME}: "
+        f"the container runtime takes {folder / first}, the first by name there, instead of {NAME}: "
         "remove it, then run `headgate-node apply`"
     )
 

@@ -116,6 +116,7 @@ def test_a_list_that_the_runtime_takes_first_is_told(node: CniNode) -> None:
     assert "10-containerd-net.conflist, the first by name" in node.setup()
     assert "10-containerd-net.conflist" in node.answer("missing")
     (node.conf / "10-containerd-net.conflist").unlink()
+    (node.conf / "00-multus.conf").write_text(f'{{"type": "multus", "clusterNetwork": "{node.list}"}}')
     node.headgate_node("apply")
     assert (node.answer("ready"), node.missing()) == ("r1", "")
 
