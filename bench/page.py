@@ -66,13 +66,13 @@ them, and that all flows of a plan are new is not said flow by flow. `headgate p
 once, and keeps by pod and address only what is asked for.
 
 The table above is older than these paragraphs. Measured last, in turns with the version before, at real-time priority
-on two shared cores under a load of 10 to 25:
+on two shared cores under a load of 4 to 25:
 
 | CPU | before | then | ratio |
 |---|---|---|---|
-| first plans of all bridges of world A, two runs | 8.2 to 8.4 s | 5.9 to 6.0 s | 0.72 |
+| first plans of all bridges of world A, three runs | 8.2 to 9.0 s | 5.9 to 6.1 s | 0.68 to 0.73 |
 | their memory | 579 MB | 498 MB | 0.86 |
-| `headgate plan` of one policy in world A, connections and flows | 1.13 to 1.19 s | 0.84 to 0.89 s | 0.75 |
+| `headgate plan` of one policy in world A, connections and flows | 1.13 to 1.19 s | 0.84 to 0.89 s | 0.74 to 0.76 |
 | 100 rules x 500 addresses → flows, best and median of pairs of 5 to 7 | 106 to 117 ms | 100 to 118 ms | 0.93 to 0.96 |
 | a pod that 1,000 policies with `namespaceSelector: {{}}` contain, 5,000 pods, 500 bridges | 8.2 ms | 7.5 ms | 0.92 |
 | pod relabelled, deleted, added, p50 | 0.15, 0.20, 0.17 ms | 0.15, 0.21, 0.17 ms | 0.99 to 1.00 |
@@ -108,8 +108,9 @@ then: manifest change → commit reply p50 22 to 24 ms and p99 32 to 47; the lon
 
 A pod that 1,000 policies with `namespaceSelector: {{}}` contain costs a flow on each bridge that has subjects of any of
 them, and nothing for each policy: 6.2 ms on 500 bridges (8.2 in the version before, in the same minutes; 5,000 pods,
-2.7 million flows). A rule whose number collides with another's comes or goes in 0.83 times the time of one without
-collisions. `headgate bench wide collisions` measures both.
+2.7 million flows). In full, with 100,000 pods and 52 million flows, it took 9.75 ms (bar 10; 7.4 GB, 4.4 minutes of CPU
+before it, at load 5 to 15), and 6.6 ms with 20,000. A rule whose number collides with another's comes or goes in
+0.83 times the time of one without collisions. `headgate bench wide collisions` measures both.
 
 ## Cost over size
 
