@@ -23,7 +23,8 @@ read.
 At the start nobody serves, and replicas become ready one after the other. The first one would begin with all switches,
 and give most of them away again. So while nobody of the view is alive, a replica that is ready waits for those that are
 alive and not ready yet: at most one lease, or as long as it took to become ready itself, since the others have as much
-to read. Where somebody serves, or nobody else is there, nothing is waited for.
+to read. What keeps one for minutes is something else, hence START_WAIT_SECONDS. Where somebody serves, or nobody
+else is there, nothing is waited for.
 
 Nobody leaves a view because it cannot reach the API server: while it is away for everybody, the view stays in force;
 if it is away for one replica only, the others take it out of the view, and its switches tell it.
@@ -39,6 +40,7 @@ from dataclasses import dataclass, replace
 from controller.reconcile.ownership import MAX_EPOCH, MAX_MEMBERS, Member, View
 from controller.replicas.leases import MemberLease, Reading, ViewLease
 
+START_WAIT_SECONDS = 60.0  # or one lease, where that is longer
 FORGET_LEASE_SECONDS = 600.0  # after which the Lease of a member that is gone is deleted
 
 
@@ -159,7 +161,7 @@ class Membership:
             self._waits_until = None
         elif self._waits_until is None:
             took = 0.0 if self._unready_at is None else now - self._unready_at
-            self._unready_at, self._waits_until = None, now + max(self.own.seconds, took)
+            self._unready_at, self._waits_until = None, now + max(self.own.seconds, min(took, START_WAIT_SECONDS))
 
     def _next_view(self, reading: Reading) -> ViewLease | None:
         """The view that should be, where it is another one than was read."""

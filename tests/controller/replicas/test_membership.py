@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from controller.reconcile.ownership import Member, View
 from controller.replicas.leases import MemberLease, Reading, ViewLease
-from controller.replicas.membership import FORGET_LEASE_SECONDS, Decision, Membership
+from controller.replicas.membership import FORGET_LEASE_SECONDS, START_WAIT_SECONDS, Decision, Membership
 
 LEASE, RENEW = 5.0, 1.0
 
@@ -131,6 +131,18 @@ def test_one_that_took_long_to_become_ready_waits_as_long_for_others() -> None:
         turn(b, api, float(second))
         turn(a, api, float(second))
         assert (api.view is None) == (second < 40)
+    assert members(api) == ["a"]
+
+
+def test_one_that_was_kept_for_an_hour_does_not_wait_an_hour_more() -> None:
+    """As without rights to read the cluster: another one that is never ready must not keep all switches as they are."""
+    api, a, b = Api(), machine("a", ready=False), machine("b", ready=False)
+    turns(a, api, 0, 3599)
+    turns(b, api, 3599, 3599)
+    a.own = replace(a.own, ready=True)
+    for second in range(3600, 3600 + int(START_WAIT_SECONDS) + 1):
+        turn(b, api, float(second))
+        assert turn(a, api, float(second)).waits_for == (("b",) if second < 3600 + START_WAIT_SECONDS else ())
     assert members(api) == ["a"]
 
 
