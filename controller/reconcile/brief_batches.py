@@ -12,27 +12,32 @@ from controller.reconcile.events import BundleDone, DnsPacket, Event
 from controller.reconcile.switch import Switch
 
 MAX_PACKET_BYTES = 1 << 14  # of all packets of a batch: at most a thousand addresses
-MAX_FLOWS = 1000  # that a switch has to be given, or was
+MAX_FLOWS = 1000  # that its switches have to be given, or were, together
+MAX_SWITCHES = 50
 
 
 def are_brief(events: Iterable[Event], switches: Mapping[int, Switch], now: float) -> bool:
     """Whether these events are packets of DNS, or committed bundles, and few enough."""
     room = MAX_PACKET_BYTES
+    dpids = set()
     for event in events:
         if isinstance(event, DnsPacket):
             room -= len(event.frame)
-            if room < 0:
-                return False
         elif not isinstance(event, BundleDone):
             return False
-        switch = switches.get(event.dpid)
-        if switch is not None and not _is_brief(switch, now):
+        dpids.add(event.dpid)
+        if room < 0 or len(dpids) > MAX_SWITCHES:
             return False
-    return True
+    concerned = [switches[dpid] for dpid in dpids if dpid in switches]
+    return sum(map(_count_flows, concerned)) <= MAX_FLOWS and not any(_is_due(one, now) for one in concerned)
 
 
-def _is_brief(switch: Switch, now: float) -> bool:
-    """Whether a switch's next command is made in a moment: no dump, no large bundle, none that has failed."""
-    due = switch.due_at()
+def _count_flows(switch: Switch) -> int:
     sent = len(switch.in_flight.flows) if switch.in_flight is not None else 0
-    return (due is None or due > now) and sent + len(switch.flows.differences) <= MAX_FLOWS
+    return sent + len(switch.flows.differences)
+
+
+def _is_due(switch: Switch, now: float) -> bool:
+    """Whether a switch is to be dumped, or a command to it has failed."""
+    due = switch.due_at()
+    return due is not None and due <= now

@@ -214,9 +214,13 @@ class HeldAnswers:
         times = [self._waiting.due_at(), self._swept_at + SWEEP_SECONDS if self._pods else None]
         return min((at for at in times if at is not None), default=None)
 
+    def must_sweep(self, now: float) -> bool:
+        """Whether `sweep` has something to do: it looks at every pod that has asked."""
+        return now - self._swept_at >= SWEEP_SECONDS
+
     def sweep(self, now: float) -> None:
         """Forget what is too old, once a second."""
-        if now - self._swept_at < SWEEP_SECONDS:
+        if not self.must_sweep(now):
             return
         self._swept_at = now
         self._note_full(now)

@@ -132,6 +132,8 @@ class Reconciler:
         try:
             if self._stale or not self._startup.over or self._replan_is_due(now):
                 return False
+            if self.roles.taking_over or self.held_answers.must_sweep(now):
+                return False  # a takeover that ends makes room for others, which are planned then
             return self.world.learned.expires_few(now) and are_brief(events, self.switches, now)
         except Exception:  # noqa: BLE001 - `handle` meets it again, and contains it
             return False
