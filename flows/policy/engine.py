@@ -70,7 +70,7 @@ from flows.policy.staged_policies import StagedPolicies
 from flows.policy.tier_policies import PlacedChange, TierPolicies
 from flows.policy.tracked_sets import NetSet, PodSet, PolicyRule, TrackedRule
 
-_GROUPS_FOR_A_POD = 10  # so many groups are put together in the time in which one pod is compared with all of its own
+_PUT_TOGETHER = 10  # so many pods or groups are put together in the time in which one pod is compared with its groups
 
 
 class UnnumberedRule(NamedTuple):
@@ -449,7 +449,7 @@ class PolicyEngine:
         its audit, and what staged policies mean for it. It is going to be asked about so many pods, and holds until an
         object changes."""
         selecting = self._selecting
-        many = pods * _GROUPS_FOR_A_POD > selecting.isolating_group_count
+        many = pods * _PUT_TOGETHER > max(len(self.index.numbers), selecting.isolating_group_count)
         isolated = selecting.isolation_of_many() if many else selecting.isolated
         if not (self._promoted.any or self._audited.any or selecting.has_tiers):
             return isolated
