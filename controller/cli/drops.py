@@ -26,9 +26,8 @@ def drops(server: str, output: str, follow: bool, pod: str | None, since: int | 
     """Show what is dropped and why: by policy, forged, invalid, for nobody, by a limit, or by a foreign flow.
 
     Totals are counted for every pod: up to now with --pod and where there are up to eight switches, else as of the last
-    audit of each (`headgate status --switches -o wide`). Single packets are shown of pods that are audited
-    (`headgate audit --help`). With -o json and --follow every event is a
-    line of JSON.
+    audit of each (`headgate status --switches -o wide`). Single packets are shown of pods that are audited (`headgate
+    audit --help`). With -o json and --follow every event is a line of JSON.
 
     \b
     Causes:

@@ -149,7 +149,8 @@ class BundleDone:
 
 @dataclass(frozen=True, slots=True)
 class BundleFailed:
-    """The switch refused bundle `number`, or did not answer: none of its changes are in force.
+    """The switch refused bundle `number`, or did not answer. Of one that it was told to commit at once, or did not
+    answer, changes may be in force.
 
     `no_meters`: it refused because it cannot have the meters.
     """

@@ -261,7 +261,7 @@ class Switch:
         self.committed_at = now
 
     def on_bundle_failed(self, event: BundleFailed, now: float) -> None:
-        """The switch has committed nothing of a bundle."""
+        """A bundle failed. The next dump says whether some of it is there."""
         if event.session != self.session or self.in_flight is None or self.in_flight.number != event.number:
             return
         if event.no_meters:

@@ -54,10 +54,12 @@ class AuditAnswers:
 
 
 def _bridges(reconciler: Reconciler, pod: str | None) -> list[BridgeName]:
-    """The bridges that count what is dropped of a pod, or of all pods."""
-    if pod is not None:
-        return pod_bridges(reconciler, parse_key(pod))
-    return [name for name in reconciler.world.bridges if not reconciler.world.refusal(name)]
+    """The bridges that count what is dropped of a pod, or of all pods; another replica counts that of its own."""
+    if pod is None:
+        found = [name for name in reconciler.world.bridges if not reconciler.world.refusal(name)]
+    else:
+        found = pod_bridges(reconciler, parse_key(pod))
+    return [name for name in found if reconciler.roles.owns(name)]
 
 
 def _total(found: tuple[str, dict[str, str], float]) -> DropTotal:
