@@ -25,13 +25,14 @@ def remove(table: str) -> str:
     return f"table {table}\ndelete table {table}\n"
 
 
-def underlay_table(interface: str) -> str:
+def underlay_table(interface: str, userspace: bool) -> str:
     """Every packet of the underlay interface goes through the cable to the bridge, and back; the machine's own network
-    stack sees it on the bridge's port only. `node.host_underlay` says why.
+    stack sees it on the bridge's port only. `node.host_underlay` says why. `userspace`: the bridge's datapath.
 
     At the cable's end on the bridge the userspace datapath reads copies, and the stack would take the packets as well:
     it would answer ARP with that end's own address, and take datagrams to all twice. The datapath reads before this
-    hook (packet(7) sockets stand before it in the kernel's netif_receive_skb).
+    hook (packet(7) sockets stand before it in the kernel's netif_receive_skb). The kernel's datapath takes the packets
+    themselves, after this hook: what is dropped here it never gets.
     """
     ways = {"to_switch": (interface, CABLE[0]), "from_switch": (CABLE[0], interface)}
     chains = "".join(
@@ -41,11 +42,12 @@ def underlay_table(interface: str) -> str:
         f"    }}\n"
         for name, (here, there) in ways.items()
     )
-    chains += (
-        "    chain not_to_node {\n"
-        f'        type filter hook ingress device "{CABLE[1]}" priority 0; policy drop;\n'
-        "    }\n"
-    )
+    if userspace:
+        chains += (
+            "    chain not_to_node {\n"
+            f'        type filter hook ingress device "{CABLE[1]}" priority 0; policy drop;\n'
+            "    }\n"
+        )
     return f"{remove(UNDERLAY_TABLE)}table {UNDERLAY_TABLE} {{\n{chains}}}\n"
 
 

@@ -21,14 +21,12 @@ from typing import NamedTuple
 
 from node import host_moved, host_sysctl
 from node.errors import NodeError
-from node.facts import read_facts
 from node.host_moved import Moved, is_there
 from node.host_names import CABLE, UNDERLAY
 from node.host_nft import UNDERLAY_TABLE, remove, underlay_table
 from node.host_programs import run
 from node.host_settings import Settings
 from node.links import checksums_in_software, sysctl
-from node.ovsdb import Ovsdb
 
 # What the bridge must do as the interface does: whether and how it has addresses, and whom it believes.
 _SETTINGS = {
@@ -53,11 +51,10 @@ def _way(settings: Settings) -> _Way:
     return _Way(settings.uplink, settings.bridge, False)
 
 
-def _needs_cable(settings: Settings) -> bool:
-    if settings.underlay:
-        return True
-    with Ovsdb(settings.ovsdb) as database:
-        return read_facts(database, settings.bridge).userspace
+def _is_userspace(bridge: str) -> bool:
+    """Whether the userspace datapath has a bridge. Its port on the machine says so, also while no OVSDB answers."""
+    found = [one.get("linkinfo") for one in host_moved.parse(["ip", "-j", "-d", "link", "show", "dev", bridge])]
+    return not any(isinstance(one, dict) and one.get("info_kind") == "openvswitch" for one in found)
 
 
 def to_bridge(settings: Settings, keep: Callable[[], None]) -> None:
@@ -68,9 +65,10 @@ def to_bridge(settings: Settings, keep: Callable[[], None]) -> None:
     found, standing = host_moved.read(name), _standing(way, _kept(settings))
     wanted = _wanted(_kept(settings), standing, found)
     _keep(settings, wanted, keep)
-    if _needs_cable(settings):
+    userspace = _is_userspace(bridge)
+    if userspace or way.is_its_own:
         _lay_cable(name)
-        run(["nft", "-f", "-"], underlay_table(name))
+        run(["nft", "-f", "-"], underlay_table(name, userspace))
     _copy_settings(settings, way, wanted, keep)
     run(["ip", "link", "set", "dev", bridge, "up"])
     there = set(map(host_moved.key, standing.addresses))

@@ -14,11 +14,12 @@ import pytest
 
 from tests.deploy.cni_node import CniNode, made_cni_node, with_controller
 from tests.deploy.machine import NODE, UNDO, UPLINK
+from tests.helpers.lab.datapath_choice import DATAPATH_TYPE
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
 PROGRAMS = ("ovs-vsctl", "ip", "nft")
-OPTIONS = ("--datapath", "netdev", "--controller", "198.51.100.1", "--name", "n1", "--cni", "--underlay", UPLINK)
+OPTIONS = ("--datapath", DATAPATH_TYPE, "--controller", "198.51.100.1", "--name", "n1", "--cni", "--underlay", UPLINK)
 STRIDE = 4  # every so many steps one is tried: all would take minutes
 _SHIM = """#!/bin/sh
 echo x >>{count}

@@ -1,6 +1,6 @@
 """deploy/node.sh makes a machine a node and changes nothing when run again; deploy/node-undo.sh takes all of it back.
 
-On a real Open vSwitch (userspace datapath) in a network namespace.
+On a real Open vSwitch in a network namespace.
 """
 
 from __future__ import annotations
@@ -15,23 +15,20 @@ import pytest
 from controller.ovsdb.bridge_settings import INACTIVITY_PROBE
 from tests.deploy.machine import NODE, UNDO, UPLINK, Machine
 from tests.helpers.controller.headgate_process import HOST, Pki, headgate
+from tests.helpers.lab.datapath_choice import DATAPATH_TYPE, datapath, userspace_only
 from tests.helpers.waiting import until
-from topology.errors import MissingError
 from topology.host import netns
-from topology.host.machine import require_lab_support
 
 pytestmark = pytest.mark.lab
 
 CONTROLLER = ("--controller", "198.51.100.1")
-NETDEV = ("--datapath", "netdev")
+DATAPATH = ("--datapath", DATAPATH_TYPE)
+OTHER_DATAPATH = ({"netdev", "system"} - {DATAPATH_TYPE}).pop()
 
 
 @pytest.fixture
 def machine() -> Iterator[Machine]:
-    try:
-        require_lab_support("userspace")
-    except MissingError as error:
-        pytest.skip(str(error))
+    datapath()
     made = Machine(Path(tempfile.mkdtemp(prefix="hgn-", dir="/tmp")))
     try:
         made.start()
@@ -49,7 +46,7 @@ def node(machine: Machine, *arguments: str) -> dict[str, str]:
     states = []
     for _ in range(2):
         controller = () if "--controller" in arguments else CONTROLLER
-        done = machine.script(NODE, *NETDEV, *controller, *arguments)
+        done = machine.script(NODE, *DATAPATH, *controller, *arguments)
         assert done.returncode == 0, done.stderr
         states.append(machine.everything())
     same(*states)
@@ -97,7 +94,7 @@ def test_addresses_and_routes_move_to_the_bridge_and_back(machine: Machine) -> N
 
 def test_only_what_is_the_uplinks_moves_and_all_of_it(machine: Machine) -> None:
     """An address that stands on the bridge itself stays there, and its settings come back."""
-    machine.vsctl("add-br", "br-int", "--", "set", "Bridge", "br-int", "datapath_type=netdev")
+    machine.vsctl("add-br", "br-int", "--", "set", "Bridge", "br-int", f"datapath_type={DATAPATH_TYPE}")
     machine.run("ip", "link", "set", "br-int", "up")
     machine.run("ip", "addr", "add", "10.11.0.1/16", "dev", "br-int")
     machine.run("sysctl", "-q", "-w", f"net.ipv4.conf.{UPLINK}.arp_ignore=2")
@@ -154,7 +151,7 @@ def test_another_uplink_than_the_one_that_was_moved_is_refused(machine: Machine)
     node(machine, "--uplink", UPLINK, "--move-addresses")
     machine.run("ip", "link", "add", "eth8", "type", "veth", "peer", "name", "wire8")
     before = machine.everything()
-    done = machine.script(NODE, *NETDEV, *CONTROLLER, "--uplink", "eth8", "--move-addresses")
+    done = machine.script(NODE, *DATAPATH, *CONTROLLER, "--uplink", "eth8", "--move-addresses")
     assert done.returncode != 0
     assert f"the uplink is {UPLINK} already" in done.stderr
     same(before, machine.everything())
@@ -168,8 +165,9 @@ def fragments(machine: Machine) -> tuple[str, ...]:
     return tuple(re.findall(r"(?:min v4 frag size|max num frags \(v4/v6\)): (\d+)", said))
 
 
+@userspace_only
 def test_the_userspace_datapath_takes_small_fragments_until_that_is_undone(machine: Machine) -> None:
-    machine.vsctl("add-br", "br-int", "--", "set", "Bridge", "br-int", "datapath_type=netdev")
+    machine.vsctl("add-br", "br-int", "--", "set", "Bridge", "br-int", f"datapath_type={DATAPATH_TYPE}")
     assert fragments(machine) == ("1000", "1200")
     node(machine)
     assert fragments(machine) == ("5000", "400")
@@ -181,7 +179,7 @@ def test_the_userspace_datapath_takes_small_fragments_until_that_is_undone(machi
 
 
 def test_what_was_there_before_stays(machine: Machine) -> None:
-    machine.vsctl("add-br", "br-int", "--", "set", "Bridge", "br-int", "datapath_type=netdev")
+    machine.vsctl("add-br", "br-int", "--", "set", "Bridge", "br-int", f"datapath_type={DATAPATH_TYPE}")
     machine.vsctl("set-controller", "br-int", "tcp:203.0.113.1:6653", "--", "set-manager", "ptcp:6640:127.0.0.1")
     machine.vsctl("set", "Open_vSwitch", ".", "external_ids:hostname=old-name")
     before = machine.everything()
@@ -199,22 +197,22 @@ def test_another_datapath_than_the_bridges_is_refused_before_anything_is_changed
     if made_by == "node.sh":
         node(machine)
     else:
-        machine.vsctl("add-br", "br-int", "--", "set", "Bridge", "br-int", "datapath_type=netdev")
+        machine.vsctl("add-br", "br-int", "--", "set", "Bridge", "br-int", f"datapath_type={DATAPATH_TYPE}")
     before = machine.everything()
-    refused = machine.script(NODE, *CONTROLLER, "--name", "another", "--datapath", "system")
+    refused = machine.script(NODE, *CONTROLLER, "--name", "another", "--datapath", OTHER_DATAPATH)
     assert refused.returncode != 0
-    assert "br-int has the datapath type netdev" in refused.stderr
+    assert f"br-int has the datapath type {DATAPATH_TYPE}" in refused.stderr
     same(before, machine.everything())
     done = machine.script(NODE, *CONTROLLER)  # what is not named stays
     assert done.returncode == 0, done.stderr
-    assert machine.vsctl("get", "Bridge", "br-int", "datapath_type").strip() == "netdev"
+    assert machine.vsctl("get", "Bridge", "br-int", "datapath_type").strip() == DATAPATH_TYPE
     undo(machine)
 
 
 def test_another_controller_replaces_only_ours(machine: Machine) -> None:
     before = machine.everything()
     node(machine)
-    done = machine.script(NODE, *NETDEV, "--controller", "2001:db8::1", "--name", "n")
+    done = machine.script(NODE, *DATAPATH, "--controller", "2001:db8::1", "--name", "n")
     assert done.returncode == 0, done.stderr
     assert machine.vsctl("get-controller", "br-int").split() == ["tcp:[2001:db8::1]:6653"]
     assert machine.vsctl("get-manager").split() == ["tcp:[2001:db8::1]:6640"]
@@ -302,7 +300,7 @@ def test_pods_ports_keep_the_bridge(machine: Machine) -> None:
     ],
 )
 def test_what_cannot_be_is_said(machine: Machine, arguments: tuple[str, ...], words: str) -> None:
-    done = machine.script(NODE, *NETDEV, *arguments)
+    done = machine.script(NODE, *DATAPATH, *arguments)
     assert done.returncode != 0
     assert words in done.stderr
 
@@ -340,7 +338,7 @@ def test_the_kubelets_certificate_knows_the_nodes_name(machine: Machine, tmp_pat
     openssl = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
     machine.run(*openssl, "-keyout", str(tmp_path / "key.pem"), "-out", str(pem), "-subj", subject)
     machine.vsctl("set", "Open_vSwitch", ".", "external_ids:hostname=something-else")
-    done = machine.script(NODE, *NETDEV, *CONTROLLER, KUBELET_CERTIFICATE=str(pem))
+    done = machine.script(NODE, *DATAPATH, *CONTROLLER, KUBELET_CERTIFICATE=str(pem))
     assert done.returncode == 0, done.stderr
     assert hostname_on(machine) == "worker-01.corp.example"
     undo(machine)

@@ -15,6 +15,7 @@ import pytest
 
 from tests.deploy.cni_node import CniNode, made_cni_node, with_controller
 from tests.deploy.machine import NODE, UPLINK
+from tests.helpers.lab.datapath_choice import DATAPATH_TYPE
 from topology.host import links, netns
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
@@ -84,7 +85,7 @@ def test_the_node_takes_each_packet_once_and_has_one_address_on_the_wire(node: C
 
 def test_so_it_does_where_the_addresses_of_an_uplink_are_on_the_pods_bridge(node: CniNode, other: Path) -> None:
     machine = node.machine
-    arguments = ("--datapath", "netdev", "--controller", "198.51.100.1", "--uplink", UPLINK, "--move-addresses")
+    arguments = ("--datapath", DATAPATH_TYPE, "--controller", "198.51.100.1", "--uplink", UPLINK, "--move-addresses")
     done = machine.script(NODE, *arguments, **node.env)
     assert done.returncode == 0, done.stderr
     machine.run("ovs-ofctl", "add-flow", f"unix:{machine.folder}/br-int.mgmt", "actions=NORMAL")
