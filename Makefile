@@ -166,10 +166,10 @@ vagrant-test: ## the truth tables on virtual machines, which come and go (needs 
 	@HEADGATE_VAGRANT=$${HEADGATE_VAGRANT:-1} $(BIN)/python -m pytest --verbose --capture=no --timeout=7200 tests/vagrant
 
 # KERNEL_TESTS are files or folders of tests with real packets, PYTEST_ARGS does not count here: that Linux has one processor.
-KERNEL_TESTS ?= tests/packets
+KERNEL_TESTS ?= tests/packets tests/node/test_cni.py $(patsubst %,tests/deploy/test_%.py,node_cni node_packets node_scripts underlay_packets)
 
 .PHONY: kernel-test
-kernel-test: ## tests on real packets with the kernel's datapath, in a Linux that is a program: KERNEL_TESTS=FILES (half an hour)
+kernel-test: ## tests on real packets with the kernel's datapath, in a Linux that is a program: KERNEL_TESTS=FILES (three quarters of an hour)
 	@scripts/bootstrap --dev --lab
 	@tests/kernel/build --if-missing
 	@TEST_DATAPATH=kernel tests/kernel/run $(BIN)/python -m pytest -n 0 -p no:cacheprovider $(KERNEL_TESTS)

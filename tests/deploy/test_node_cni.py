@@ -212,7 +212,7 @@ def test_the_underlay_moves_comes_again_after_a_boot_and_goes_back(node: CniNode
     assert "table netdev headgate" in run("nft", "list", "ruleset")
     assert node.machine.vsctl("list-ports", "br-ul").split() == ["headgate-ul-sw"]
     assert "tx-checksumming: off" in run("ethtool", "-k", "headgate-ul")
-    assert node.machine.vsctl("get", "Bridge", "br-ul", "datapath_type").strip() == "netdev"
+    assert node.machine.vsctl("get", "Bridge", "br-ul", "datapath_type").strip() == DATAPATH_TYPE
     first = node.network()
     node.setup("--underlay", UPLINK)
     assert node.network() == first

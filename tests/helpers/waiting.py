@@ -9,7 +9,8 @@ from typing import TypeVar
 from bench.ports import free_ports
 
 WAIT_SECONDS = 120.0
-_POLL_SECONDS = 0.01
+# Between looks. Few in the long run: a look may start a program, while the clock stands still (tests/kernel).
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS, _GROWTH = 0.01, 0.25, 1.1
 T = TypeVar("T")
 
 
@@ -18,11 +19,12 @@ def until(found: Callable[[], T], what: str | Callable[[], str] = "it", seconds:
 
     Raises AssertionError after `seconds`. Its message starts with `what`, which may be computed only then.
     """
-    deadline = time.monotonic() + seconds
+    deadline, pause = time.monotonic() + seconds, _FIRST_PAUSE_SECONDS
     while not (value := found()):
         if time.monotonic() > deadline:
             raise AssertionError(f"{what if isinstance(what, str) else what()}: not within {seconds:.0f} s")
-        time.sleep(_POLL_SECONDS)
+        time.sleep(pause)
+        pause = min(pause * _GROWTH, _LONGEST_PAUSE_SECONDS)
     return value
 
 
