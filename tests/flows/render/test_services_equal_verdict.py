@@ -65,8 +65,8 @@ class Services:
         """Connections of any end to any address of any Service."""
         chance, cluster = self.chance, self.network.cluster
         ends = [end for end in endpoints(cluster) if end.pod is None or self.reaches(end)]
-        services = sorted(cluster.services.values())
-        for count in range(number):
+        services = sorted(one for one in cluster.services.values() if not self.is_chained(one))
+        for count in range(number if services else 0):
             service, client = chance.choice(services), chance.choice(ends)
             node = self.network.node_of(client) or chance.choice(NODES)
             found = [
@@ -79,6 +79,15 @@ class Services:
             flags = SYN if protocol is Protocol.TCP else 0
             first = packets.transport(client.address, address, protocol, 40000 + count, port, flags)
             yield Connection(client, node, address, replace(first, eth_src=self.mac(client, node), eth_dst=GATEWAY_MAC))
+
+    def is_chained(self, service: Service) -> bool:
+        """Whether an endpoint is another Service's address: where a packet to it leaves this switch and enters another
+        one by the node, it is looked up again, as kube-proxy does, and policy saw the first endpoint."""
+        cluster = self.network.cluster
+        slices = [one for one in cluster.endpoint_slices.values() if one.key.namespace == service.key.namespace]
+        ends = {end.address for one in slices if one.service == service.key.name for end in one.endpoints}
+        claimed = {net for one in cluster.services.values() for net in (*one.external_ips, *one.ingress_ips)}
+        return not ends.isdisjoint(claimed)
 
     def frontends(self, service: Service, client: Endpoint) -> list[tuple[Net, int]]:
         """What a client sends to. Nodes turn their own addresses into others where the port is a node port."""
