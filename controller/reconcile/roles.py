@@ -289,9 +289,10 @@ class Roles:
 
     def _is_handed_over(self, name: BridgeName) -> bool:
         """Whether another replica that is alive serves a bridge until it is taken over."""
-        if self.view is None or not self._has_live_owner(name):
-            return False
         session = self._session_of(name)
+        # One that was handed over by an earlier view still is, although this replica is its last owner by now.
+        if self.view is None or not (self._has_live_owner(name) or (session is not None and name in self._handed)):
+            return False
         if session is None or session.newest is None:
             return True
         return any(is_generation_of(session.newest, one) for one in self.view.names - {self.me.name})

@@ -170,6 +170,27 @@ def test_a_new_member_takes_over_one_switch_after_the_other_and_the_old_one_serv
     assert {name(dpid) for dpid in b.primary()} == b.roles.wanted
 
 
+@pytest.mark.parametrize("answered", [True, False])
+def test_a_second_new_member_makes_the_first_no_faster_with_switches_that_are_served(answered: bool) -> None:
+    """By the view before, b owns them already; the switches say that a serves them. `answered`: before c comes."""
+    switches = {dpid: Switch() for dpid in range(1, 31)}
+    a, b = Replica(A, switches), Replica(B, switches)
+    for one in (a, b):
+        one.see(View(1, (A,)), 0.0)
+    now = settle([a, b], 0.0)
+    b.see(View(2, (A, B)), now)
+    for _ in range(3 if answered else 1):
+        b.turn(now)
+    b.see(View(3, (A, B, C)), now)
+    asked = []
+    while b.roles.taking_over:
+        before = len(b.asked)
+        b.turn(now)
+        asked.append(len(b.asked) - before)
+    assert max(asked) == 1
+    assert b.roles.wanted <= {name(dpid) for dpid in b.primary()}
+
+
 def test_switches_that_a_member_has_not_begun_with_are_taken_many_at_a_time() -> None:
     """a became ready a moment before b, and has begun with some switches: nobody serves the others meanwhile."""
     switches = {dpid: Switch() for dpid in range(1, 101)}
