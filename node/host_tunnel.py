@@ -22,6 +22,8 @@ def missing(settings: Settings, facts: BridgeFacts) -> str:
     """What keeps pods of other nodes away and what to do, "" if nothing does. Raises NodeError."""
     if facts.network != OVERLAY or not facts.userspace or not facts.node_ips:
         return ""
+    if set(facts.cluster_cidrs) <= set(facts.pod_cidrs):
+        return ""  # no other node has pods
     own = {text_of(address) for address in facts.node_ips}
     holders = _holders(own)
     if not holders or any(_is_bridge_port(settings, name) for name in holders):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.cni_node import CniNode, made_cni_node, with_controller
+from tests.deploy.cni_node import FACTS, CniNode, made_cni_node, with_controller
 from tests.deploy.machine import NODE, UNDO, UPLINK
 from tests.helpers.lab.datapath_choice import userspace_only
 
@@ -126,6 +126,9 @@ def test_an_address_that_no_bridge_has_is_told_where_tunnels_need_it(node: CniNo
     with_controller(node)
     node.write_facts(network="routed")
     node.setup()
+    assert node.answer("missing") == ""
+    node.write_facts(cluster_cidrs=FACTS["headgate-pod-cidrs"])  # no other node has pods
+    node.headgate_node("apply")
     assert node.answer("missing") == ""
     node.write_facts()
     node.headgate_node("apply")
