@@ -82,13 +82,18 @@ class Receiver:
         buffer = bytearray()
         checked = self._clock()
         whole = False  # whether the buffer may still hold a whole message
+        late = False  # the last wait for bytes took far longer than it should
         while not self._stopped:
             rest = max(self._unsolicited.wait(self._clock()), self._packets.wait(self._clock()))
             data = b""
             if rest > 0:
                 time.sleep(min(rest, self._limits.tick))
             elif not whole:
+                asked = self._clock()
                 received = self._receive()
+                late = not late and received is None and self._clock() - asked > 2 * self._limits.tick
+                if late:
+                    continue  # nobody looked meanwhile: bytes may be there, and the switch is not silent
                 if received == b"":
                     self._handler.connection_closed()
                     return

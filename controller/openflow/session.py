@@ -131,6 +131,7 @@ class SwitchSession(Datapath):  # type: ignore[misc]
         self._reason = ""
         self._ending = threading.Lock()
         self._began = self._echo_sent_at = clock()
+        self._echo_from: float | None = None  # when a switch that is silent was asked first
         self._challenge_deadline: float | None = None
         handler = MessageHandler(self._check_header, self._handle, self._check_timeouts, self._connection_closed)
         self._receiver = Receiver(connection, self._outbox, limits, clock, shared.turns, handler)
@@ -292,18 +293,25 @@ class SwitchSession(Datapath):  # type: ignore[misc]
         if self._monitor is not None:
             self._monitor.flush()
         self._prober.check_timeouts()
-        silent = now - self._receiver.heard_at
-        if silent > self._limits.dead_after:
-            self.end(f"no message from the switch for {silent:.0f} s")
-        elif silent > self._limits.echo_after and now - self._echo_sent_at > self._limits.echo_after:
-            self._echo_sent_at = now
-            self._outbox.put(messages.echo_request_message(0))
+        self._check_silence(now)
         if self._challenge_deadline is not None and now > self._challenge_deadline:
             seconds = f"{self._limits.challenge:g} s"
             self.end(f"no echo reply within {seconds}, while another connection claims its datapath id")
         overdue = self._requests.overdue(now)
         if overdue:
             self.end(overdue, fault=True)
+
+    def _check_silence(self, now: float) -> None:
+        """Ask a silent switch, and end the session of one that was asked in time: this process may have had no CPU."""
+        limits, silent = self._limits, now - self._receiver.heard_at
+        if silent <= limits.echo_after:
+            self._echo_from = None
+        elif self._echo_from is not None and silent > limits.dead_after and now - self._echo_from > limits.challenge:
+            self.end(f"no message from the switch for {silent:.0f} s")
+        elif self._echo_from is None or now - self._echo_sent_at > limits.echo_after:
+            self._echo_sent_at = now
+            self._echo_from = now if self._echo_from is None else self._echo_from
+            self._outbox.put(messages.echo_request_message(0))
 
     def _check_header(self, version: int, kind: int, length: int) -> None:
         if length < OPENFLOW_HEADER.size:

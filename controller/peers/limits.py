@@ -55,7 +55,7 @@ class OpenFlowLimits:
     handshake_bytes: int = limit(16 * MIB, "bytes", "before the OpenFlow handshake is done")
     echo_after: float = limit(5.0, "seconds", "without a message after which Headgate sends an echo request")
     dead_after: float = limit(15.0, "seconds", "without a message after which the session ends")
-    challenge: float = limit(3.0, "seconds", "to answer an echo when another peer claims the same datapath id")
+    challenge: float = limit(3.0, "seconds", "to answer an echo, also when another peer claims the same datapath id")
     tick: float = limit(1.0, "seconds", "between two checks of a session's timeouts")
     turn: int = limit(64, "units", "handled before other sessions run; a message is one, and one more for each 4 KiB")
     unqueued_rate: int = limit(

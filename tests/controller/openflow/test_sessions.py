@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import struct
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -509,13 +510,23 @@ def test_a_half_open_connection_is_found_out(hub: str, ovs: OpenVSwitch, bridge:
         app.wait_for_log("no message from the switch for")
 
 
+def test_a_controller_that_had_no_cpu_keeps_a_switch_that_it_has_not_asked(hub: str, bridge: Bridge) -> None:
+    """Nothing waits in the socket: the switch asks after 5 s."""
+    with controller(hub, tick=0.1, echo_after=1.5, dead_after=2.0) as app:
+        up = connect(bridge, app)
+        app.process.send_signal(signal.SIGSTOP)
+        time.sleep(3.5)
+        app.process.send_signal(signal.SIGCONT)
+        time.sleep(1)
+        assert app.quiet()
+        assert app.send(up, 1, adds=(flow(1),)) == BundleDone(DPID, up.session, 1)
+
+
 def test_an_idle_switch_stays_connected(hub: str, bridge: Bridge) -> None:
     with controller(hub, tick=0.05, echo_after=0.1, dead_after=5.0) as app:
         bridge.switch.vsctl("set-controller", bridge.name, f"tcp:127.0.0.1:{app.port}", "--", "set", "controller",
                             bridge.name, "inactivity_probe=0")  # fmt: skip
         up = app.next(SwitchUp)
-        import time
-
         time.sleep(1)
         assert app.quiet()
         assert app.send(up, 1, adds=(flow(1),)) == BundleDone(DPID, up.session, 1)
