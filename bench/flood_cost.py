@@ -7,6 +7,7 @@ Both are measured in turns in one run, so that other load on the machine affects
 from __future__ import annotations
 
 import contextlib
+import http.client
 import itertools
 import multiprocessing
 import os
@@ -111,7 +112,7 @@ def _ask(port: int, paths: tuple[str, ...], _: tuple[str, int]) -> None:
 def _client(port: int, paths: Iterator[str]) -> None:
     for number, path in enumerate(paths, 1):
         url = f"http://127.0.0.1:{port}{path.format(number)}"
-        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=60) as one:
+        with contextlib.suppress(OSError, http.client.HTTPException), urllib.request.urlopen(url, timeout=60) as one:
             while one.read(1 << 18):
                 continue
 

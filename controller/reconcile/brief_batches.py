@@ -1,4 +1,5 @@
-"""Which batches of events take some milliseconds at most, so that the event loop need not hand them to another thread.
+"""Which batches of events take some tens of milliseconds at most, so that the event loop need not hand them to another
+thread.
 
 Handing over and waiting for the result takes longer than most packets of DNS do, and every answer that is held would
 wait for it. What is not certain to be brief is not: the limits here are what a pod or a switch can drive up.

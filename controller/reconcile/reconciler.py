@@ -128,7 +128,7 @@ class Reconciler:
         self._write_to = self.roles.databases()  # as last commanded
 
     def is_brief(self, events: Iterable[Event], now: float) -> bool:
-        """Whether `handle` takes these events in some milliseconds, for sure. Never raises."""
+        """Whether `handle` takes these events in some tens of milliseconds at most. Never raises."""
         try:
             if self._stale or not self._startup.over or self._replan_is_due(now):
                 return False
