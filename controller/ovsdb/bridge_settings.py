@@ -17,8 +17,9 @@ OPENFLOW_PROTOCOL = "OpenFlow14"
 CONTROLLER_EXTERNAL_ID = ("headgate", "true")  # external_ids of Headgate's own Controller rows
 INSTALLED_MARK = ("headgate-installed", "true")  # external_ids of Interfaces whose desired flows are realized
 CONTROLLER_GRACE = 3.0  # seconds to find out whether an operator's connected Controller is this one
-# Milliseconds, inactivity_probe of Headgate's own rows, and of those of deploy/node.sh: a switch that heard nothing for
-# so long asks, and closes the session after as long again. With the default of 5,000 a controller that has too little
+# Milliseconds, inactivity_probe of Headgate's own rows once they are connected: a switch that heard nothing for so long
+# asks, and closes the session after as long again. Open vSwitch 3.1 keeps to the value only when it changes during a
+# session, so a new row has none. With the default of 5,000 a controller that has too little
 # CPU for ten seconds loses all sessions at once, and then has to read every switch again. Only a controller whose
 # machine is gone without a word is noticed later, and nothing waits for that: see docs/ha.md.
 INACTIVITY_PROBE = 15_000
@@ -121,9 +122,9 @@ def plan_controller(
     if surplus:
         operations.append(mutate_row("Bridge", bridge.uuid, ["controller", "delete", ["set", surplus]]))
     for row, one in zip(spare, missing, strict=False):
-        operations.append(update_row("Controller", row.uuid, {"target": one, "inactivity_probe": INACTIVITY_PROBE}))
+        operations.append(update_row("Controller", row.uuid, {"target": one, "inactivity_probe": ["set", []]}))
     for row in kept.values():
-        if row.probe != INACTIVITY_PROBE:  # of an earlier version; it changes the session's timer, and nothing else
+        if row.connected and row.probe != INACTIVITY_PROBE:  # changes the session's timer, and nothing else
             operations.append(update_row("Controller", row.uuid, {"inactivity_probe": INACTIVITY_PROBE}))
     for number, one in enumerate(missing[len(spare) :]):
         label = f"ours{number or ''}"
@@ -131,7 +132,6 @@ def plan_controller(
             "target": one,
             # In-band control, OVS's default, adds hidden flows for the controller's address that bypass the pipeline.
             "connection_mode": "out-of-band",
-            "inactivity_probe": INACTIVITY_PROBE,
             "external_ids": ["map", [list(CONTROLLER_EXTERNAL_ID)]],
         }
         operations.append({"op": "insert", "table": "Controller", "uuid-name": label, "row": new})

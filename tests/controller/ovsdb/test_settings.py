@@ -52,7 +52,7 @@ def test_a_new_bridge_is_set_up_and_a_restart_writes_nothing(node: Node, core: E
     assert controllers(node) == {OURS: "{headgate=true}"}
     uuid = node.get("Bridge", "br-int", "controller").strip("[]")
     assert node.get("Controller", uuid, "connection_mode") == "out-of-band"
-    assert node.get("Controller", uuid, "inactivity_probe") == str(INACTIVITY_PROBE)
+    assert node.get("Controller", uuid, "inactivity_probe") == "[]"
     assert node.get("Bridge", "br-int", "protocols") == "[]"
     assert node.get("Bridge", "br-other", "fail_mode") == "[]"
     assert node.get("Bridge", "br-other", "flow_tables") == "{}"
@@ -63,6 +63,16 @@ def test_a_new_bridge_is_set_up_and_a_restart_writes_nothing(node: Node, core: E
         for _ in range(5):
             assert ovsdb.barrier(10) == []
     assert node.transactions() == count
+
+
+def test_a_connected_controller_gets_its_probe(node: Node, core: EventCollector) -> None:
+    """Not before: Open vSwitch keeps to a value only when it changes during a session."""
+    with ovsdb_service(core, [node.remote], tables=TABLES, openflow=LISTEN):
+        until(lambda: OURS in controllers(node), "set-up")
+        uuid = node.get("Bridge", "br-int", "controller").strip("[]")
+        assert node.get("Controller", uuid, "inactivity_probe") == "[]"
+        node.vsctl("set", "Controller", uuid, "is_connected=true")
+        until(lambda: node.get("Controller", uuid, "inactivity_probe") == str(INACTIVITY_PROBE), "probe")
 
 
 def test_one_transaction_for_all(node: Node, core: EventCollector) -> None:
