@@ -59,9 +59,16 @@ class AuditPages:
         return json_bytes(_ANSWER.dump_json(AuditAnswer(kept, **fields)))
 
     def drops(self, parameters: Mapping[str, str]) -> Response:
-        """All kinds of drops."""
+        """All kinds of drops, up to now."""
+        return self._drops(parameters, count_now=True)
+
+    def known_drops(self, parameters: Mapping[str, str]) -> Response:
+        """The same as counted last: for who asks again and again."""
+        return self._drops(parameters, count_now=False)
+
+    def _drops(self, parameters: Mapping[str, str], *, count_now: bool) -> Response:
         most = min(read_number(parameters, "limit", DEFAULT_EVENTS), MAX_EVENTS)
-        found, chosen = self._api().drops(parameters.get("pod"), most), _chosen(parameters)
+        found, chosen = self._api().drops(parameters.get("pod"), most, count_now), _chosen(parameters)
         events = tuple(event for event in found.events if chosen(event))
         return json_bytes(_DROPS.dump_json(DropsAnswer(found.totals, found.foreign, events, found.problems)))
 

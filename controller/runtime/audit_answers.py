@@ -40,9 +40,10 @@ class AuditAnswers:
         audited, problems = self._reconciler.read(lambda reconciler, _: _audited(reconciler))
         return replace(found, audited=audited, problems=problems)
 
-    def drops(self, pod: str | None, most: int) -> DropsAnswer:
-        """What was dropped, of one pod or of all; counted now where few switches have to be asked."""
-        note = self._dumps.refresh_counters(self._reconciler.read(lambda reconciler, _: _bridges(reconciler, pod)))
+    def drops(self, pod: str | None, most: int, count_now: bool = True) -> DropsAnswer:
+        """What was dropped, of one pod or of all; with `count_now` up to now, where few switches have to be asked."""
+        bridges = self._reconciler.read(lambda reconciler, _: _bridges(reconciler, pod)) if count_now else []
+        note = self._dumps.refresh_counters(bridges)
         totals = [one for one in map(_total, self._metrics.dropped()) if pod in (None, one.pod)]
         totals.sort(key=lambda one: (-one.packets, one.pod))
         foreign, problems = self._reconciler.read(lambda reconciler, _: (_foreign(reconciler), _audited(reconciler)[1]))

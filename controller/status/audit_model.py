@@ -123,7 +123,7 @@ class AuditApi(Protocol):
     def audit(self, after: int, most: int, wait: float = 0.0) -> AuditAnswer:
         """Events with greater numbers than `after`, the last `most` of them; waits up to `wait` seconds for one."""
 
-    def drops(self, pod: str | None, most: int) -> DropsAnswer:
+    def drops(self, pod: str | None, most: int, count_now: bool = True) -> DropsAnswer:
         """What was dropped, of one pod or of all."""
 
 

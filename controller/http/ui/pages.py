@@ -81,7 +81,7 @@ class UiPages:
             "flows": _page(self._flows, 2, "node", "table", "text"),
             "find": _page(self._find, 2, "text"),
             "audit": _page(audit.audit, AUDIT_PLACES, *AUDIT_PARAMETERS),
-            "drops": _page(audit.drops, 2, *DROPS_PARAMETERS),
+            "drops": _page(audit.known_drops, 2, *DROPS_PARAMETERS),
         }
         self._plans = threading.BoundedSemaphore(1)
 

@@ -77,6 +77,8 @@ def test_drops_asks_the_switches_that_this_replica_answers_for() -> None:
     locked = LockedReconciler(driver.core)
     dumps = Asked(locked)
     answers = AuditAnswers(AuditLog(1), locked, Metrics("test", "native"), dumps)
+    answers.drops(None, 0, count_now=False)
+    assert dumps.names == []
     answers.drops(None, 0)
     assert len(dumps.names) == 20
     driver.core.handle([ReplicasChanged(me, View(1, (me, other)), 0.0, 1e9)], 0.0)

@@ -133,7 +133,7 @@ class FakeAudit:
     def audit(self, after: int, most: int, wait: float = 0.0) -> AuditAnswer:
         return replace(self.log.after(after, most, wait), audited=3, problems=self.problems)
 
-    def drops(self, pod: str | None, most: int) -> DropsAnswer:
+    def drops(self, pod: str | None, most: int, count_now: bool = True) -> DropsAnswer:
         totals = (TOTAL,) if pod in (None, TOTAL.pod) else ()
         return DropsAnswer(totals, (ForeignDrop("node-1", "ingress", "ip", "drop", 9),), self.log.after(0, most).events)
 
