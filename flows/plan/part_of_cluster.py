@@ -20,7 +20,8 @@ from flows.policy.named_ports import named_ports
 
 def parts_on(clusters: Sequence[Cluster], nodes: Collection[str], bridges: Iterable[BridgeState]) -> list[Cluster]:
     """Each snapshot with the policies that select a pod on `nodes` and, where these cannot be about others, with the
-    pods that matter to them. `bridges` are those of the nodes."""
+    pods that matter to them. A staged policy counts wherever it selects: the rules of all its namespace are kept twice.
+    `bridges` are those of the nodes."""
     found = [_with_policies_on(cluster, nodes) for cluster in clusters]
     if any(one.cluster_policies or any(map(_asks_all, one.policies.values())) for one in found):
         return found
@@ -65,7 +66,8 @@ def _with_policies_on(cluster: Cluster, nodes: Collection[str]) -> Cluster:
     policies = {
         key: policy
         for key, policy in cluster.policies.items()
-        if key.namespace in labels and any(matches(policy.subjects, shared[one]) for one in labels[key.namespace])
+        if key.namespace in labels
+        and (policy.staged is not None or any(matches(policy.subjects, shared[one]) for one in labels[key.namespace]))
     }
     return replace(cluster, policies=policies)
 

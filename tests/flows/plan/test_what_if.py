@@ -7,7 +7,22 @@ from dataclasses import replace
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flows.cluster.model import Cluster, Direction, IPBlock, Key, Peer, Pod, Policy, PortSpec, Protocol, Rule, Selector
+from flows.cluster.model import (
+    Cluster,
+    Direction,
+    IPBlock,
+    Key,
+    Operator,
+    Peer,
+    Pod,
+    Policy,
+    PortSpec,
+    Protocol,
+    Requirement,
+    Rule,
+    Selector,
+    StagedPolicy,
+)
 from flows.cluster.net import parse_address, parse_network
 from flows.plan.part_of_cluster import parts_on
 from flows.plan.what_if import flow_changes, made_up_bridges
@@ -61,6 +76,15 @@ def test_ports_of_other_nodes_decide_who_has_the_address_of_a_terminating_pod() 
     after = replace(before, policies={key: one._replace(ingress=()) for key, one in before.policies.items()})
     nodes = {before.pods[key].node for key in affected_pods(before, after)} - {"node-3"}
     assert flow_changes(before, after, nodes=nodes) == flow_changes(before, after) != []
+
+
+def test_a_staged_policy_of_the_namespace_counts_wherever_it_selects() -> None:
+    before = _cluster(Peer(Selector()))
+    nobody = Selector((Requirement("app", Operator.IN, ("none",)),))
+    staged = Policy(Key("x", "s"), nobody, staged=StagedPolicy(frozenset(Direction)))
+    before = replace(before, policies={**before.policies, staged.key: staged})
+    after = replace(before, policies={staged.key: staged})
+    assert flow_changes(before, after, nodes={"node-1", "node-2"}) == flow_changes(before, after) != []
 
 
 def _kept(cluster: Cluster) -> set[str]:
