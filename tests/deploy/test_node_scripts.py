@@ -127,6 +127,7 @@ def of_kernel(machine: Machine) -> str:
     return "\n".join((*kept, neighbours, run("ip", "rule")))
 
 
+@userspace_only  # the other has no cable
 def test_an_uplink_that_an_earlier_version_moved_gets_its_cable_and_comes_back(machine: Machine) -> None:
     """It made the interface itself a port, and noted each address and route."""
     before = machine.everything()
