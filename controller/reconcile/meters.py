@@ -19,8 +19,8 @@ from flows.pipeline.pod_limits import NO_RATES, Limit, MeterBand, Rates, read_me
 
 # A meter is the first instruction of a flow (OpenFlow 1.4.1 section 7.2.4): type 6, 8 bytes, the meter's number.
 _METER = struct.Struct("!HHI")
-MAX_ENDED = 4096
 _HEAD = struct.pack("!HH", 6, _METER.size)
+MAX_ENDED = 4096  # meters of a switch that are deleted before somebody takes their last counters
 
 
 class MeterCounters(NamedTuple):

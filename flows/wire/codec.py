@@ -65,7 +65,7 @@ def encode_body(cookie: int, actions: tuple[Action, ...], goto: int | None) -> B
     Raises CodecError; MessageTooLong where the actions exceed 64 KiB.
     """
     instructions = encode_instructions(actions, goto)
-    return shared_body(cookie, instructions) if len(instructions) <= _SHORT else Body(cookie, instructions)
+    return _shared_body(cookie, instructions) if len(instructions) <= _SHORT else Body(cookie, instructions)
 
 
 @lru_cache(maxsize=_SHARED)
@@ -74,8 +74,7 @@ def _shared_key(key: FlowKey) -> FlowKey:
 
 
 @lru_cache(maxsize=_SHARED)
-def shared_body(cookie: int, instructions: bytes) -> Body:
-    """A body of which equal ones share one copy."""
+def _shared_body(cookie: int, instructions: bytes) -> Body:
     return new_tuple(Body, (cookie, instructions))
 
 
