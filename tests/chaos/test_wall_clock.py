@@ -21,6 +21,7 @@ for _ in sys.stdin:
 """
 
 
+@pytest.mark.process
 @pytest.mark.skipif(not can_build(), reason="no C compiler here")
 def test_a_wall_clock_jumps_and_waits_do_not(tmp_path: Path) -> None:
     clock = WallClock(tmp_path)
