@@ -16,28 +16,22 @@ from flows.cluster.net import Net
 
 
 class LeavingPods:
-    """The terminating pods by address, and the addresses that each of them yields."""
+    """The terminating pods with their `addresses`, and those that each of them yields. `doubtful` are the pods that
+    `decide` has to decide.
+
+    Hardly ever is there any such pod, and each change of a pod asks: so these are no functions.
+    """
 
     def __init__(self) -> None:
         self.yielded: dict[Key, frozenset[Net]] = {}
-        self._of: dict[Key, tuple[Net, ...]] = {}
+        self.addresses: dict[Key, tuple[Net, ...]] = {}
+        self.doubtful: set[Key] = set()
         self._by_address: dict[Net, set[Key]] = {}
-        self._doubtful: set[Key] = set()
-
-    @property
-    def any(self) -> bool:
-        """Whether there is any such pod with addresses."""
-        return bool(self._of)
-
-    @property
-    def is_doubtful(self) -> bool:
-        """Whether `decide` has something to decide."""
-        return bool(self._doubtful)
 
     def set_pod(self, key: Key, pod: Pod | None) -> None:
         """A pod was added, changed or (None) removed."""
         addresses = pod.addresses if pod is not None and pod.terminating and pod.networked else ()
-        before = self._of.get(key, ())
+        before = self.addresses.get(key, ())
         if addresses == before:
             return
         for net in before:
@@ -48,29 +42,29 @@ class LeavingPods:
         for net in addresses:
             self._by_address.setdefault(net, set()).add(key)
         if addresses:
-            self._of[key] = addresses
-            self._doubtful.add(key)
+            self.addresses[key] = addresses
+            self.doubtful.add(key)
         else:
-            self._of.pop(key, None)
+            self.addresses.pop(key, None)
             self.yielded.pop(key, None)
 
     def mark_doubtful(self, key: Key, addresses: Iterable[Net]) -> None:
         """A pod has or had these addresses, or its port came or went: decide it, and pods that share one, anew."""
-        if key in self._of:
-            self._doubtful.add(key)
+        if key in self.addresses:
+            self.doubtful.add(key)
         if self._by_address:
             for net in addresses:
-                self._doubtful.update(self._by_address.get(net, ()))
+                self.doubtful.update(self._by_address.get(net, ()))
 
     def decide(self, has_port: Callable[[Key], bool], claimants: Callable[[Net], Iterable[Key]]) -> list[Key]:
         """Decide what was marked; returns the pods whose yielded addresses changed."""
-        doubtful, self._doubtful = self._doubtful, set()
+        doubtful, self.doubtful = self.doubtful, set()
         changed = []
-        for key in doubtful & self._of.keys():
+        for key in doubtful & self.addresses.keys():
             found = frozenset[Net]()
             if not has_port(key):
                 found = frozenset(
-                    net for net in self._of[key] if any(one != key and has_port(one) for one in claimants(net))
+                    net for net in self.addresses[key] if any(one != key and has_port(one) for one in claimants(net))
                 )
             if found != self.yielded.get(key, frozenset()):
                 changed.append(key)

@@ -18,16 +18,12 @@ _Bridge = tuple[str, str]  # its OVSDB's name and its own
 
 
 class NodeAddresses:
-    """The bridges that claim an address for their node, and those to decide anew because a pod's addresses changed."""
+    """The `bridges` that claim an address for their node, and the `doubtful` ones: those to decide anew because a pod's
+    addresses changed."""
 
     def __init__(self) -> None:
-        self._bridges: dict[Net, set[_Bridge]] = {}
-        self._doubtful: set[_Bridge] = set()
-
-    @property
-    def is_doubtful(self) -> bool:
-        """Whether `take_doubtful` has something to return."""
-        return bool(self._doubtful)
+        self.bridges: dict[Net, set[_Bridge]] = {}
+        self.doubtful: set[_Bridge] = set()
 
     def update_bridge(self, name: _Bridge, old: BridgeState | None, new: BridgeState | None) -> None:
         """A bridge was added (`old` is None), changed, or removed (`new` is None)."""
@@ -35,27 +31,27 @@ class NodeAddresses:
         if before == after:
             return
         for net in before:
-            there = self._bridges.get(net, set())
+            there = self.bridges.get(net, set())
             there.discard(name)
             if not there:
-                self._bridges.pop(net, None)
+                self.bridges.pop(net, None)
         for net in after:
-            self._bridges.setdefault(net, set()).add(name)
-        self._doubtful.add(name)
+            self.bridges.setdefault(net, set()).add(name)
+        self.doubtful.add(name)
 
     def mark_doubtful(self, addresses: Iterable[Net]) -> None:
         """A pod has or had these addresses: decide the bridges that claim one of them anew."""
-        if self._bridges:
+        if self.bridges:
             for net in addresses:
-                self._doubtful.update(self._bridges.get(net, ()))
+                self.doubtful.update(self.bridges.get(net, ()))
 
     def mark_all_doubtful(self) -> None:
         """All pods may have changed."""
-        self._doubtful.update(*self._bridges.values())
+        self.doubtful.update(*self.bridges.values())
 
     def take_doubtful(self) -> set[_Bridge]:
         """The bridges to decide anew; each is returned once."""
-        found, self._doubtful = self._doubtful, set()
+        found, self.doubtful = self.doubtful, set()
         return found
 
 

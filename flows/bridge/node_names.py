@@ -74,7 +74,8 @@ class NodeNames:
 
     def update_pod(self, old: Pod | None, new: Pod | None) -> None:
         """A pod was added, changed or removed."""
-        before, after = (pod.node if pod is not None and pod.networked else "" for pod in (old, new))
+        before = old.node if old is not None and old.networked else ""
+        after = new.node if new is not None and new.networked else ""
         if before != after:
             self._count(self._pods, before, -1)
             self._count(self._pods, after, 1)

@@ -20,6 +20,8 @@ _OBJECTS = {
 }
 CLUSTER_KINDS = tuple(_OBJECTS)
 SERVICE_KINDS = ("Service", "EndpointSlice", "ServiceCIDR")  # nothing of policy depends on these
+# Nothing but policy depends on these.
+POLICY_KINDS = frozenset({"Namespace", "NetworkPolicy", CLUSTER_NETWORK_POLICY})
 
 
 def binding_fields(pod: object) -> object:

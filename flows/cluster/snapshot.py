@@ -6,7 +6,7 @@ Nothing here may depend on what the values are.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TypeVar, cast
+from typing import Any, TypeVar
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -21,7 +21,7 @@ class Snapshot(Mapping[K, V]):
 
     def __init__(self, base: dict[K, V] | None = None) -> None:
         self._base: dict[K, V] = {} if base is None else base
-        self._overlay: dict[K, object] = {}
+        self._overlay: dict[K, Any] = {}  # values, or _DELETED
         self._size = len(self._base)
 
     def updated(self, changes: Mapping[K, V | None]) -> Snapshot[K, V]:
@@ -37,7 +37,7 @@ class Snapshot(Mapping[K, V]):
             if value is _DELETED:
                 base.pop(key, None)
             else:
-                base[key] = cast("V", value)
+                base[key] = value
         made._base, made._size = base, len(base)
         return made
 
@@ -47,14 +47,15 @@ class Snapshot(Mapping[K, V]):
             return self._base[key]
         if found is _DELETED:
             raise KeyError(key)
-        return cast("V", found)
+        value: V = found
+        return value
 
     def get(self, key: K, default: V | None = None) -> V | None:  # type: ignore[override]  # the default is a V or None
         """The value of a key, or `default`."""
         found = self._overlay.get(key) if self._overlay else None
         if found is None:
             return self._base.get(key, default)
-        return default if found is _DELETED else cast("V", found)
+        return default if found is _DELETED else found
 
     def __contains__(self, key: object) -> bool:
         found = self._overlay.get(key) if self._overlay else None  # type: ignore[arg-type]  # any object may be tested

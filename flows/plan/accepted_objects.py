@@ -8,11 +8,12 @@ only their ports' addresses come in, for pods whose status has none.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from flows.bridge.leaving_pods import LeavingPods
 from flows.bridge.node_addresses import NodeAddresses
 from flows.bridge.routing import NetworkMode
-from flows.cluster.model import CLUSTER_NETWORK_POLICY, AuditMode, Cluster, Key, Pod
+from flows.cluster.model import CLUSTER_NETWORK_POLICY, NETWORK_POLICY, AuditMode, Cluster, Key, Pod
 from flows.cluster.net import Net
 from flows.cluster.objects import CLUSTER_KINDS, objects_of_kind
 from flows.plan.effective_cluster import EffectiveParts
@@ -94,7 +95,7 @@ class AcceptedObjects:
                 self.services = self._new_index()
                 for kind in ("Service", "EndpointSlice"):
                     for name in objects_of_kind(self.accepted, kind):
-                        self._put(kind, name, self.accepted)
+                        self._put(kind, name, objects_of_kind(self.accepted, kind)[name])
                 self.leaving = LeavingPods()
                 self.node_addresses.mark_all_doubtful()
                 for key, pod in self.accepted.pods.items():
@@ -116,9 +117,9 @@ class AcceptedObjects:
         self.services = self._new_index()
         accepted, count = self.accepted, 0
         for kind in CLUSTER_KINDS:
-            for key in list(objects_of_kind(accepted, kind)):
+            for key, value in list(objects_of_kind(accepted, kind).items()):
                 try:
-                    self._put(kind, key, accepted)
+                    self._put(kind, key, value)
                 except Exception as error:  # noqa: BLE001 - as above
                     self.reject(kind, key, error)
                     count += 1
@@ -130,62 +131,65 @@ class AcceptedObjects:
         self._accepted = None
         self.must_reload = True
 
-    def put(self, kind: str, key: Key | str) -> None:
-        """Give the engine or the index an object as it is now, or its absence. It is rejected if that raises."""
+    def put_newest(self, kind: str, key: Key | str, newest: Any) -> None:
+        """As `put`, of an object that is like this in the snapshot; None where it is not there."""
+        if self.rejected.reasons:
+            self.put(kind, key)
+            return
         try:
-            self._put(kind, key, self.accepted)
+            self._put(kind, key, newest)
         except Exception as error:  # noqa: BLE001 - one object must not keep out others
             self.reject(kind, key, error)
 
-    def _put(self, kind: str, key: Key | str, cluster: Cluster) -> None:
+    def put(self, kind: str, key: Key | str) -> None:
+        """Give the engine or the index an object as it is now, or its absence. It is rejected if that raises."""
+        try:
+            self._put(kind, key, objects_of_kind(self.accepted, kind).get(key))
+        except Exception as error:  # noqa: BLE001 - as above
+            self.reject(kind, key, error)
+
+    def _put(self, kind: str, key: Key | str, new: Any) -> None:
+        """`new` is of the kind, or None."""
         engine = self.engine
         if isinstance(key, str):
             if kind == "Namespace":
-                namespace = cluster.namespaces.get(key)
-                engine.put_namespace(key, *((namespace.labels, namespace.audit) if namespace else (None, None)))
+                labels, audit = (new.labels, new.audit) if new is not None else (None, None)
+                engine.put_namespace(key, labels, audit)
             elif kind == "Node":
-                node = cluster.nodes.get(key)
-                if node is None:
-                    engine.remove_node(key)
-                else:
-                    engine.put_node(node)
-        elif kind == CLUSTER_NETWORK_POLICY:
-            cluster_policy = cluster.cluster_policies.get(key)
-            if cluster_policy is None:
-                engine.remove_cluster_policy(key)
-            else:
-                engine.put_cluster_policy(cluster_policy)
+                engine.remove_node(key) if new is None else engine.put_node(new)
         elif kind == "Pod":
-            self._put_pod(engine, key, cluster.pods.get(key))
-        elif kind == "Service":
-            if self._with_services:
-                self.services.put_service(key, cluster.services.get(key))
-        elif kind == "EndpointSlice":
-            if self._with_services:
-                self.services.put_slice(key, cluster.endpoint_slices.get(key))
-        elif (policy := cluster.policies.get(key)) is not None:
-            engine.put_policy(policy)
-        else:
-            engine.remove_policy(key)
+            self._put_pod(engine, key, new)
+        elif kind == NETWORK_POLICY:
+            engine.remove_policy(key) if new is None else engine.put_policy(new)
+        elif kind == CLUSTER_NETWORK_POLICY:
+            engine.remove_cluster_policy(key) if new is None else engine.put_cluster_policy(new)
+        elif self._with_services:
+            (self.services.put_service if kind == "Service" else self.services.put_slice)(key, new)
 
     def _put_pod(self, engine: PolicyEngine, key: Key, pod: Pod | None) -> None:
-        self.leaving.set_pod(key, pod)
-        before = _addresses_in(engine, key)
-        self.leaving.mark_doubtful(key, before)
-        self.node_addresses.mark_doubtful(before)
+        leaving = self.leaving
+        if leaving.addresses or (pod is not None and pod.terminating):
+            leaving.set_pod(key, pod)
+        matters = bool(leaving.addresses or self.node_addresses.bridges)  # which addresses pods have
+        if matters:
+            self._mark_doubtful(key, _addresses_in(engine, key))
         if pod is None:
             engine.remove_pod(key)
-            self.services.put_pod(key, None)
-            return
-        if not pod.addresses and key in self._port_addresses:
-            pod = pod._replace(addresses=self._port_addresses[key])
-        if yielded := self.leaving.yielded.get(key):
-            pod = pod._replace(addresses=tuple(net for net in pod.addresses if net not in yielded))
-        engine.put_pod(pod)
+        else:
+            if not pod.addresses and key in self._port_addresses:
+                pod = pod._replace(addresses=self._port_addresses[key])
+            if leaving.yielded and (yielded := leaving.yielded.get(key)):
+                pod = pod._replace(addresses=tuple(net for net in pod.addresses if net not in yielded))
+            engine.put_pod(pod)
+            if matters:
+                self._mark_doubtful(key, pod.addresses)
         if self._with_services:
             self.services.put_pod(key, pod)
-        self.leaving.mark_doubtful(key, pod.addresses)
-        self.node_addresses.mark_doubtful(pod.addresses)
+
+    def _mark_doubtful(self, key: Key, addresses: tuple[Net, ...]) -> None:
+        """A pod has or had these addresses."""
+        self.leaving.mark_doubtful(key, addresses)
+        self.node_addresses.mark_doubtful(addresses)
 
     def effective_parts(self, node_addresses: Mapping[str, tuple[Net, ...]]) -> EffectiveParts:
         """What the effective cluster is made of, with what bridges add to the addresses of nodes."""
@@ -210,13 +214,13 @@ class AcceptedObjects:
 
     def mark_moved(self, keys: Iterable[Key]) -> None:
         """Ports of these pods came or went: their addresses may be other pods' now."""
-        for key in keys if self.leaving.any else ():
+        for key in keys if self.leaving.addresses else ():
             self.leaving.mark_doubtful(key, _addresses_in(self.engine, key))
 
     @property
     def has_doubtful_addresses(self) -> bool:
         """Whether `yield_addresses` or the addresses of nodes may have something to decide."""
-        return self.leaving.is_doubtful or self.node_addresses.is_doubtful
+        return bool(self.leaving.doubtful or self.node_addresses.doubtful)
 
     def yield_addresses(self, has_port: Callable[[Key], bool]) -> None:
         """Take addresses from terminating pods without a port, where a pod with a port has the same."""

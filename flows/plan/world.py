@@ -31,7 +31,14 @@ from flows.bridge.node_addresses import with_counted_addresses
 from flows.bridge.state import BridgeState
 from flows.cluster.model import Cluster, Key, Pod
 from flows.cluster.net import Net, host_address_error
-from flows.cluster.objects import SERVICE_KINDS, ObjectRef, binding_fields, changed_objects, objects_of_kind
+from flows.cluster.objects import (
+    POLICY_KINDS,
+    SERVICE_KINDS,
+    ObjectRef,
+    binding_fields,
+    changed_objects,
+    objects_of_kind,
+)
 from flows.pipeline.pod_limits import Limit
 from flows.pipeline.tables import NAMES
 from flows.plan.accepted_objects import MAX_LOAD_ATTEMPTS, WorldError
@@ -94,16 +101,18 @@ class World(WorldState):
         before, after = objects_of_kind(old, kind).get(key), objects_of_kind(new, kind).get(key)
         if before == after:
             return False
+        objects = self._objects
         if kind in SERVICE_KINDS:
             self._dns_stale |= concerns_dns((kind, key), new, old, self.network_options)
         self._plans.patterns.clear()
-        readmitted = self._objects.readmit(kind, key)
-        try:
-            self._note_object(kind, key, before, after, readmitted)
-        except Exception as error:  # noqa: BLE001 - one object must not keep out others
-            self._objects.reject(kind, key, error)
-        if not self._objects.must_reload:
-            self._objects.put(kind, key)
+        readmitted = bool(objects.rejected.reasons) and objects.readmit(kind, key)
+        if kind not in POLICY_KINDS:
+            try:
+                self._note_object(kind, key, before, after, readmitted)
+            except Exception as error:  # noqa: BLE001 - one object must not keep out others
+                objects.reject(kind, key, error)
+        if not objects.must_reload:
+            objects.put_newest(kind, key, after)
         return True
 
     def _note_object(self, kind: str, key: Key | str, before: object, after: object, readmitted: bool) -> None:
@@ -116,11 +125,12 @@ class World(WorldState):
                 self._match_nodes(candidates)
                 self.owners.nodes_changed()
         elif kind == "Pod" and isinstance(key, Key) and (readmitted or binding_fields(before) != binding_fields(after)):
+            was, now = before if isinstance(before, Pod) else None, after if isinstance(after, Pod) else None
             self._stale.update(self._bridges_of_pods.of(key))
             self._rebound.add(key)
-            if isinstance(before, Pod) and (not isinstance(after, Pod) or _identity(before) != _identity(after)):
+            if was is not None and (now is None or _identity(was) != _identity(now)):
                 self.learned.forget(key)
-            self.nodes.update_pod(*(pod if isinstance(pod, Pod) else None for pod in (before, after)))
+            self.nodes.update_pod(was, now)
         elif kind in SERVICE_KINDS:
             self.network.set_service_object(kind, key, after)
 
@@ -358,9 +368,10 @@ class World(WorldState):
             for node, error in self.flow_encoder.take_failed_nodes():
                 self._objects.reject("Node", node, error)
             if not self._objects.must_reload:
-                answering, self._answering = self._answering, set()
+                if self._answering:
+                    read, self._answering = read | self._answering, set()
                 try:
-                    return self._plans.apply_policy(moved, read | answering)
+                    return self._plans.apply_policy(moved, read)
                 except ServicesError as error:
                     for key, reason in error.reasons.items():
                         self._objects.reject(*named_object(key), reason)
@@ -368,10 +379,13 @@ class World(WorldState):
 
     def _update_ports(self) -> tuple[set[Key], set[BridgeName]]:
         """Step 2: as `_read_ports`, with the addresses that pods and nodes yield to others."""
-        self._count_node_addresses()
+        objects = self._objects
+        if objects.has_doubtful_addresses:
+            self._count_node_addresses()
         moved, read = self._read_ports()
-        self._objects.yield_addresses(lambda key: bool(self._plans.pod_ports.of(key)))
-        self._count_node_addresses()
+        if objects.has_doubtful_addresses:
+            objects.yield_addresses(lambda key: bool(self._plans.pod_ports.of(key)))
+            self._count_node_addresses()
         if self._stale:  # a pod got an address that a bridge also claimed for its node
             more, again = self._read_ports()
             moved, read = moved | more, read | again

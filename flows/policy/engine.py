@@ -228,59 +228,72 @@ class PolicyEngine:
         """What changed in rules, sets and isolation since the last call; NO_CHANGES where nothing did."""
         index = self.index
         if not (self._affected or self._selecting.changed or index.changed_sets or index.port_changes):
-            index.removed_pods = {}
+            if index.removed_pods:
+                index.removed_pods = {}
             return NO_CHANGES
         subjects: tuple[SubjectChange, ...] = ()
         peers: tuple[PeerChange, ...] = ()
         if index.changed_sets or index.port_changes:
             self._sets.propagate()
             subjects, peers = self._read_log()
+        rules = self._compute_affected() if self._affected else ()
+        self._sets.drop_empty_sets()
+        isolation: frozenset[Key] = frozenset()
+        if self._selecting.changed:
+            isolation = frozenset(self._keys(self._selecting.take_changed()))
+        index.removed_pods = {}
+        return new_tuple(PolicyChanges, (rules, subjects, peers, isolation))
+
+    def _compute_affected(self) -> tuple[RuleChange, ...]:
+        """Compute the affected rules again. Returns what differs in tracked rules."""
         affected, self._affected = self._affected, {}
         # All rules get their numbers before the first RuleChange is made, because a new rule may renumber others.
         computed = {rule: self._compute_or_fail(rule) for rule in affected}
         numbers = {rule: self._number(rule, unnumbered) for rule, unnumbered in computed.items()}
-        changes = [change for rule in affected for change in self._replace(rule, computed[rule], numbers[rule])]
-        changes += self._renumber(affected)
+        changes: list[RuleChange] = []
+        for rule in affected:
+            self._replace(rule, computed[rule], numbers[rule], changes)
+        if self._numbers.renumbered:
+            changes += self._renumber(affected)
         for rule in affected:
             if not rule.owners:
                 del self._rules[rule.key]
                 self._failed.pop(rule, None)
                 self._sets.release(rule)
-        self._sets.drop_empty_sets()
-        pods, removed_pods = index.pods, index.removed_pods
-        isolation = frozenset([pods[n].key if n in pods else removed_pods[n] for n in self._selecting.take_changed()])
-        index.removed_pods = {}
-        return PolicyChanges(tuple(changes), subjects, peers, isolation)
+        return tuple(changes)
 
     def _read_log(self) -> tuple[tuple[SubjectChange, ...], tuple[PeerChange, ...]]:
         """What was added to the sets of rules and removed from them. Marks the rules to compute again: those whose sets
         became empty or ceased to be empty, and those of a changed set that could not be computed before."""
         log = self.index.changed_sets
         subjects, peers = [], []
-        pods, removed_pods = self.index.pods, self.index.removed_pods
         selecting = self._selecting.groups()
         for tracked in log:
             added, removed = tracked.take_changes()
             if not added and not removed:
                 continue
-            size = len(tracked.members)
-            if not size or size == len(added) - len(removed):
-                self._affected.update(dict.fromkeys(tracked.rules))
+            size, rules = len(tracked.members), tracked.rules
+            if rules and (not size or size == len(added) - len(removed)):
+                self._affected.update(dict.fromkeys(rules))
             elif self._failed:
-                self._affected.update(dict.fromkeys(self._failed.keys() & tracked.rules))
+                self._affected.update(dict.fromkeys(self._failed.keys() & rules))
             if isinstance(tracked, PodSet):
-                if any(tracked in groups for groups in selecting):
-                    self._selecting.changed |= added | removed
-                if tracked.rules:
-                    keys = [
-                        tuple([pods[n].key if n in pods else removed_pods[n] for n in numbers])
-                        for numbers in (added, removed)
-                    ]
-                    subjects.append(SubjectChange(tracked, keys[0], keys[1]))
-            elif tracked.rules and isinstance(tracked, NetSet):
-                peers.append(PeerChange(tracked, added, removed))
+                for groups in selecting:
+                    if tracked in groups:
+                        self._selecting.changed.update(added, removed)
+                        break
+                if rules:
+                    change = tracked, self._keys(added) if added else (), self._keys(removed) if removed else ()
+                    subjects.append(new_tuple(SubjectChange, change))
+            elif rules and isinstance(tracked, NetSet):
+                peers.append(new_tuple(PeerChange, (tracked, added, removed)))
         log.clear()
         return tuple(subjects), tuple(peers)
+
+    def _keys(self, numbers: Iterable[int]) -> tuple[Key, ...]:
+        """The keys of these pods, which may be gone."""
+        pods, removed_pods = self.index.pods, self.index.removed_pods
+        return tuple([pods[n].key if n in pods else removed_pods[n] for n in numbers])
 
     def _compute_or_fail(self, rule: PolicyRule) -> list[UnnumberedRule]:
         """As `_compute`. A rule that cannot be computed allows nothing until one of its sets changes: with an action
@@ -299,6 +312,9 @@ class PolicyEngine:
 
     def _compute(self, rule: PolicyRule) -> list[UnnumberedRule]:
         """The tracked rules that a rule compiles to; their services differ. Changes nothing."""
+        resolved = rule.resolve()
+        if not resolved:
+            return []
         identities = {one.services: one.identity for one in rule.compiled}
         key, weight = rule.key, rule.weight
         return [
@@ -312,13 +328,13 @@ class PolicyEngine:
                     rule_weight(weight, services),
                 ),
             )
-            for subjects, peers, services in rule.resolve()
+            for subjects, peers, services in resolved
         ]
 
     def _number(self, rule: PolicyRule, unnumbered: list[UnnumberedRule]) -> list[int]:
         """The numbers of the new tracked rules of a rule. Those that it had before keep theirs; the numbers of others
         are freed."""
-        unused = {one.identity: one.number for one in rule.compiled}
+        unused = {one.identity: one.number for one in rule.compiled} if rule.compiled else {}
         numbers = []
         for one in unnumbered:
             identity = one.identity
@@ -332,9 +348,11 @@ class PolicyEngine:
             del self._rule_of[identity]
         return numbers
 
-    def _replace(self, rule: PolicyRule, unnumbered: list[UnnumberedRule], numbers: list[int]) -> Iterator[RuleChange]:
-        """Set the tracked rules of a rule. Yields what differs."""
-        before = {one.identity: one for one in rule.compiled}
+    def _replace(
+        self, rule: PolicyRule, unnumbered: list[UnnumberedRule], numbers: list[int], changes: list[RuleChange]
+    ) -> None:
+        """Set the tracked rules of a rule. `changes` get what differs."""
+        before = {one.identity: one for one in rule.compiled} if rule.compiled else {}
         owners = tuple(rule.owners)
         direction, level = rule.key.direction, rule.key.level
         if level is not None and rule in self._failed:
@@ -350,15 +368,12 @@ class PolicyEngine:
             )
             compiled.append(new)
             if new != old:
-                yield RuleChange(old, new)
+                changes.append(new_tuple(RuleChange, (old, new)))
         rule.compiled = tuple(compiled)
-        for gone in before.values():
-            yield RuleChange(gone, None)
+        changes += [RuleChange(gone, None) for gone in before.values()]
 
     def _renumber(self, computed: Collection[PolicyRule]) -> Iterator[RuleChange]:
         """Set the numbers of renumbered tracked rules whose rules were not computed. Yields what differs."""
-        if not self._numbers.renumbered:
-            return
         for rule in {self._rule_of[one]: None for one in self._numbers.renumbered if one in self._rule_of}:
             if rule in computed:
                 continue
@@ -449,9 +464,10 @@ class PolicyEngine:
         its audit, and what staged policies mean for it. It is going to be asked about so many pods, and holds until an
         object changes."""
         selecting = self._selecting
-        many = pods * _PUT_TOGETHER > max(len(self.index.numbers), selecting.isolating_group_count)
+        together = pods * _PUT_TOGETHER
+        many = together > len(self.index.numbers) and together > selecting.isolating_group_count
         isolated = selecting.isolation_of_many() if many else selecting.isolated
-        if not (self._promoted.any or self._audited.any or selecting.has_tiers):
+        if not (self._promoted.any or self._audited.any or self.tiers.policies):
             return isolated
         return lambda pod: applying(isolated(pod), self.tiered(pod), self.watched(pod), self.staged(pod))
 

@@ -24,6 +24,7 @@ from collections.abc import Set as AbstractSet
 
 from flows.cluster.model import (
     NAMESPACE_NAME_LABEL,
+    NO_LABELS,
     Cluster,
     ContainerPort,
     Key,
@@ -35,7 +36,7 @@ from flows.cluster.model import (
 )
 from flows.cluster.net import Net
 from flows.cluster.selectors import matches, requirement_holds
-from flows.policy.groups import Group, NamespacePods, NamespaceScope, PortName, narrowest_term
+from flows.policy.groups import Group, Label, NamespacePods, NamespaceScope, PortName, narrowest_term
 from flows.policy.selected_namespaces import SelectedNamespaces
 from flows.policy.tracked_sets import ChangeLog, NetSet
 
@@ -286,13 +287,12 @@ class PodIndex:
     def _change(self, n: int, old: Pod | None, new: Pod | None) -> None:
         if new is not None:
             self.pods[n] = new
-        addresses: tuple[Net, ...] = ()
-        if old is None or new is None or old.addresses != new.addresses:
-            addresses = tuple({*(old.addresses if old else ()), *(new.addresses if new else ())})
-        contested = self._update_claims(n, new.addresses if new else (), addresses)
+        before, after = old.addresses if old is not None else (), new.addresses if new is not None else ()
+        addresses: Collection[Net] = {*before, *after} if before != after else ()
+        contested = self._update_claims(n, after, addresses) if addresses else None
         self._update_postings(n, old, new, bool(addresses))
         self._update_groups(n, old, new, addresses)
-        for address, claimants in contested.items():
+        for address, claimants in contested.items() if contested else ():
             self._update_claimants(address, claimants)
         if new is None:
             del self.pods[n]
@@ -301,12 +301,17 @@ class PodIndex:
         """Update the postings of labels and ports; `readdressed` says that the pod's addresses changed."""
         namespace = (new or old).key.namespace  # type: ignore[union-attr]  # one of them is not None
         postings = self._namespaces.get(namespace) or self._add_namespace(namespace)
-        if old is None or new is None or old.labels != new.labels:
-            before, after = old.labels.items() if old else set(), new.labels.items() if new else set()
+        if old is None:
+            postings.add_labels(n, new.labels.items())  # type: ignore[union-attr]  # as above
+            postings.pods.add(n)
+        elif new is None:
+            postings.remove_labels(n, old.labels.items())
+            postings.pods.discard(n)
+        elif old.labels != new.labels:
+            before, after = old.labels.items(), new.labels.items()
             postings.remove_labels(n, before - after)
             postings.add_labels(n, after - before)
-        (postings.pods.discard if new is None else postings.pods.add)(n)
-        ports, new_ports = old.ports if old else (), new.ports if new else ()
+        ports, new_ports = old.ports if old is not None else (), new.ports if new is not None else ()
         if (ports or new_ports) and (readdressed or ports != new_ports):
             self._post_ports(n, ports, new_ports)
             for pod in (old, new):
@@ -364,23 +369,25 @@ class PodIndex:
         scopes = self._scopes(namespace)
         if not scopes:
             return
-        before, after = old.labels if old else {}, new.labels if new else {}
-        labels = after.items() if not before or before == after else {*before.items(), *after.items()}
-        addresses = (new or old).addresses  # type: ignore[union-attr]  # one of them is not None
+        before, after = old.labels if old is not None else NO_LABELS, new.labels if new is not None else NO_LABELS
+        labels: Collection[Label] = after.items()
+        if before and before != after:
+            labels = {*before.items(), *labels} if after else before.items()
+        addresses = changed or (new or old).addresses  # type: ignore[union-attr]  # one of them is not None
         for scope in scopes:
             for group in scope.candidates(labels):
-                was, now = n in group.members, new is not None and matches(group.selector, after)
-                if was != now:
+                now = new is not None and matches(group.selector, after)
+                if now != (n in group.members):
                     group.set_member(n, now)
-                    if group.has_addresses:
-                        self._update_addresses((group,), changed or addresses)
-                elif changed and now and group.has_addresses:
-                    self._update_addresses((group,), changed)
+                elif not changed or not now:
+                    continue
+                if group.addresses is not None or group.contested is not None:
+                    self._update_addresses((group,), addresses)
 
     def _update_addresses(self, groups: Iterable[Group], addresses: Iterable[Net]) -> None:
         """Decide anew whether these addresses belong to the tracked addresses of these groups."""
         for address in addresses:
-            several = self.contested.get(address)
+            several = self.contested.get(address) if self.contested else None
             one = self._claims.get(address)
             for group in groups:
                 if group.addresses is not None:

@@ -127,8 +127,12 @@ class SelectingPolicies:
         n = self._index.numbers.get(pod)
         if n is None:
             return frozenset()
-        groups = self._index.groups_of(n)
-        return _DIRECTIONS[tuple([not isolated.keys().isdisjoint(groups) for isolated in self._isolating.values()])]
+        ingress = egress = False
+        of_ingress, of_egress = self._isolating.values()
+        for group in self._index.groups_of(n):
+            ingress = ingress or group in of_ingress
+            egress = egress or group in of_egress
+        return _DIRECTIONS[ingress, egress]
 
     def isolation_of_many(self) -> Callable[[Key], frozenset[Direction]]:
         """As `isolated`, until an object changes. It puts the pods of each direction together first, which costs more
