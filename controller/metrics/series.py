@@ -154,7 +154,8 @@ TIER_PACKETS = Series(
     Counter,
     "Packets that a rule of a ClusterNetworkPolicy matched, in both directions of the connections: accepted, denied or "
     "passed to the next tier, as `action` says; Deny also where the rule denies for it cannot be read. Equal rules of "
-    "several policies share flows, and each counts all packets of these.",
+    "several policies share flows, and each counts all packets of these. What a pod with rules for domain names "
+    "opens, and policy denies, is matched twice (docs/adr/0021), at most 50 packets a second of a pod.",
     ("tier", "policy", "direction", "rule", "name", "action"),
 )
 

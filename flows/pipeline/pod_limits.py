@@ -45,6 +45,7 @@ class Limit(enum.IntEnum):
     SENT_REPORTS = 0x484A  # copies of audited packets that a pod sent
     RECEIVED_REPORTS = 0x484B  # copies of audited packets for a pod, from elsewhere
     DNS = 0x484C  # packets of DNS that the controller gets of one pod; fixed
+    LOOKS = 0x484D  # denied packets of one pod that are looked at once more; fixed. Others stay denied
 
     @property
     def word(self) -> str:
@@ -60,6 +61,7 @@ class Limit(enum.IntEnum):
 
 METERED = (Limit.CONNECTIONS, Limit.FRAGMENTS)
 REPORTS = (Limit.SENT_REPORTS, Limit.RECEIVED_REPORTS)
+OF_NAMES = (Limit.DNS, Limit.LOOKS)  # of pods that some rule with domain names selects
 
 
 class CopyReason(enum.IntEnum):
@@ -95,11 +97,13 @@ class Rates(NamedTuple):
         return tuple(limit for limit in METERED if self.of(limit))
 
     def band(self, limit: Limit, reason: int = 0) -> MeterBand:
-        """The band of a meter of this kind. Those of copies are fixed, by CopyReason, and so is that of DNS."""
+        """The band of a meter of this kind. Those of copies are fixed, by CopyReason, and so are those for names."""
         if limit is Limit.COPIES:
             return REPORT_BAND if reason == CopyReason.AUDITED else COPY_BAND
         if limit is Limit.DNS:
             return DNS_BAND
+        if limit is Limit.LOOKS:
+            return LOOK_BAND
         if limit in REPORTS:
             return MeterBand(self.reports, self.reports * BURST_SECONDS)
         return MeterBand(self.of(limit), self.of(limit) * BURST_SECONDS)
@@ -109,14 +113,16 @@ NO_RATES = Rates(0, 0)
 COPY_BAND = MeterBand(20, 60)
 REPORT_BAND = MeterBand(200, 400)  # of all audited pods of a bridge
 DNS_BAND = MeterBand(1000, 2000)  # queries and answers of a pod together
+# Each may cost a look at all tables, and a megaflow for ten seconds.
+LOOK_BAND = MeterBand(50, 100)
 # For `read_meter`, which is called for each meter of each dump: looking an enum up by value costs ten times as much.
-_BY_NUMBER = {int(limit): limit for limit in (*METERED, *REPORTS, Limit.DNS, Limit.COPIES)}
+_BY_NUMBER = {int(limit): limit for limit in (*METERED, *REPORTS, *OF_NAMES, Limit.COPIES)}
 _REASONS = frozenset(map(int, CopyReason))
 
 
 def meter_number(limit: Limit, ofport: int) -> int:
     """The number of a pod's meter, or of the meter of a CopyReason (as `ofport`). Raises ValueError for others."""
-    if limit not in (*METERED, *REPORTS, Limit.COPIES, Limit.DNS) or not 0 <= ofport <= _PORT_MASK:
+    if limit not in (*METERED, *REPORTS, *OF_NAMES, Limit.COPIES) or not 0 <= ofport <= _PORT_MASK:
         raise ValueError(f"there is no meter of {limit!r} for port {ofport}")
     return limit << _PORT_BITS | ofport
 

@@ -130,6 +130,7 @@ SCTP_OTHER = _declare("sctp", 10, "any other SCTP: looked up in the zone that st
 
 SCTP_REPLIES_LEARNED = _declare("sctp_replies", 100, "a learned flow: the replies of one association")
 
+DESTINATION_COPY = _declare("destination", 220, "a copy of a denied packet: to its second look")
 DESTINATION_NODE_FROM_UPLINK = _declare("destination", 210, "from the uplink to the node: straight there, no policy")
 DESTINATION_HAIRPIN = _declare("destination", 207, "through a Service back to where it came from: gets another source")
 DESTINATION_ITSELF = _declare("destination", 205, "from a pod to itself: back to its port")
@@ -215,6 +216,9 @@ RULES_SAME_PORT = _declare("egress ingress", 10, "a refused reply of UDP or SCTP
 
 DEFAULT_PROBED = _declare("egress_default ingress_default", 900, "a denied live probe: to the controller, not counted")
 DEFAULT_MATCHED_AGAIN = _declare("egress_default ingress_default", 200, "matched again elsewhere: not counted here")
+DEFAULT_LOOKED_AGAIN = _declare(
+    "egress_default ingress_default", 190, "denied at the second look, too: counted at the first"
+)
 DEFAULT_STAGED = _declare(
     "egress_default ingress_default", 150, "promotion of staged policies would allow it: looked up in `staged_change`"
 )
@@ -261,6 +265,8 @@ INVALID_PROBED = _declare("invalid", 200, "an invalid live probe: to the control
 INVALID_BROKEN = _declare("invalid", 110, "broken packets of one pod: counted, and dropped")
 INVALID_OF_POD = _declare("invalid", 100, "other invalid packets of one pod: counted, and dropped")
 
+DENY_LOOKED_AGAIN = _declare("deny", 120, "denied at the second look, too: by its own port and address, and dropped")
+DENY_SECOND_LOOK = _declare("deny", 110, "opens a connection of a pod with rules for names: matched once more")
 DENY_COPY = _declare("deny", 100, "of the node, from an address that nobody has: copied to the controller")
 
 AUDIT_OF_SENDER = _declare("audit", 100, "what a pod sent: through the pod's meter")

@@ -35,6 +35,7 @@ REFUSED = Range(_R[4], 20, 20, "to no endpoint: the node refuses it")
 FROM_BEHIND_NODE = Range(_R[4], 25, 25, "came in through the node from elsewhere")
 RELEASED = Range(_R[4], 26, 26, "a DNS packet that was looked at here, or that the controller held and released")
 HEARD = Range(_R[4], 27, 27, "a DNS packet, while the controller listens to these")
+LOOK = Range(_R[4], 29, 30, "of a packet that policy denied, and may have learned meanwhile to allow: a Look")
 SCTP_ASSOCIATION = Range(_R[4], 8, 9, "userspace conntrack only: an SctpAssociation")
 BROKEN = Range(_R[4], 13, 13, "the packet is invalid by itself, whatever its connection")
 LONGER_THAN_BARE = Range(_R[4], 16, 16, "ARP, ND and MLD: the frame is longer than such a message without options")
@@ -89,7 +90,7 @@ CT_MARKS = (RECORDED, CONNECTION_OF_SERVICE, OPENED_BEHIND_NODE)
 RANGES = (
     SOURCE_OFPORT, DESTINATION_OFPORT, INITIATOR_OFPORT, RESPONDER_OFPORT, SOURCE_EGRESS, SOURCE_INGRESS,
     LOOKED_UP, THROUGH_SERVICE, REFUSAL, CLAIMED, METERED, TO_NODE, TO_OTHER_NODE, REFUSED, AUDITED, FROM_BEHIND_NODE,
-    RELEASED, HEARD,
+    RELEASED, HEARD, LOOK,
     DESTINATION_EGRESS, DESTINATION_INGRESS, EGRESS_APPLIES, INGRESS_APPLIES, SCTP_ASSOCIATION, INTERPRETATION,
     BROKEN, LONGER_THAN_BARE, LONGER_THAN_OPTION, OUTPUT_OFPORT, COMPARED_SOURCE_PORT, COMPARED_DESTINATION_PORT,
     FLOOD_CHUNK, SOURCE_EGRESS_TIERS, SOURCE_INGRESS_TIERS, DESTINATION_EGRESS_TIERS, DESTINATION_INGRESS_TIERS,
@@ -141,6 +142,14 @@ class Audited(enum.IntEnum):
     # For policies that are staged: allowed, and would be denied.
     WOULD_DENY_EGRESS = 8
     WOULD_DENY_INGRESS = 9
+
+
+class Look(enum.IntEnum):
+    """Which look policy takes at a packet: see `flows.render.second_looks`."""
+
+    FIRST = 0
+    COPY = 1  # of one that is audited: on its way to the second
+    SECOND = 2
 
 
 class StagedBit(enum.IntEnum):

@@ -107,7 +107,7 @@ DESTINATION = Table(
     "destination",
     "Finds the destination port, before policy: a local pod, the node, the uplink or the tunnel.",
     L2 | IP_FIELDS | REGISTERS | names(oxm.CT_STATE, oxm.CT_MARK, oxm.PKT_MARK),
-    ("state", "output", "audit"),
+    ("state", "output", "deny", "audit"),
     "drop: there is no such destination",
 )
 STATE = Table(
@@ -249,9 +249,9 @@ DENY = Table(
     90,
     "deny",
     "Drops what policy denied. The controller gets rate-limited copies of packets that the node sent from unknown "
-    "addresses.",
-    REGISTERS | names(oxm.ETH_TYPE),
-    (),
+    "addresses. What a pod opens that some rule with domain names selects gets a second look first.",
+    REGISTERS | names(oxm.ETH_TYPE, oxm.IP_PROTO, oxm.IP_FRAG, oxm.CT_STATE, oxm.CT_ZONE),
+    ("destination",),
     "drop",
 )
 

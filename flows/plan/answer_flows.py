@@ -1,7 +1,8 @@
-"""The flows of one bridge that bring DNS to the controller, and those that remember what its pods learned.
+"""The flows of one bridge that bring DNS to the controller, those that remember what its pods learned, and those that
+look at denied packets once more.
 
 They are there for pods that rules with domain names select. Which flows these are is decided in
-`flows.render.answers` and `flows.render.name_memory`.
+`flows.render.answers`, `flows.render.name_memory` and `flows.render.second_looks`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from flows.plan.named_peers import Learned
 from flows.plan.pieces import Pieces
 from flows.render.answers import DnsServer, render_dns_servers
 from flows.render.flow_set import FlowSet
+from flows.render.second_looks import render_second_looks
 from flows.wire.values import Body, FlowKey
 
 
@@ -55,6 +57,7 @@ class AnswerFlows:
         else:
             flows = FlowSet()
             render_dns_servers(flows, servers, self._userspace)
+            render_second_looks(flows)
             self._pieces.put(self._number, *self._encoder.flows(flows))
 
     def remember(self, pod: PodBinding, learned: Learned, addresses: Collection[Net] | None = None) -> None:

@@ -28,6 +28,7 @@ from flows.render.flow_set import FlowSet
 from flows.render.gateway import render_pod_gateway
 from flows.render.name_memory import memory_note, render_memory
 from flows.render.rules import AnyStage
+from flows.render.second_looks import render_second_look
 from flows.render.service_ports import PortNumbers, render_service_port
 from flows.render.staged import render_staged
 from flows.render.tiers import render_tiers
@@ -111,7 +112,8 @@ class FlowEncoder:
         return found
 
     def held_answers(self, ofport: int) -> EncodedFlows:
-        """The flows that hold DNS answers to the pod at a port. Bridges share them."""
+        """The flows of a pod that rules with names select, at a port: those that hold DNS answers to it, and its second
+        looks. Bridges share them."""
         return self._held(ofport)
 
     def memory(self, ofport: int, pod: Key, address: Net, names: Mapping[str, bool]) -> tuple[FlowKey, Body]:
@@ -137,6 +139,7 @@ class FlowEncoder:
     def _held_answers(self, ofport: int) -> EncodedFlows:
         flows = FlowSet()
         render_held_answers(flows, ofport)
+        render_second_look(flows, ofport)
         return self.flows(flows)
 
     def fail_node(self, node: str, error: Exception) -> None:

@@ -22,6 +22,7 @@ from flows.render.gateway import render_pod_gateway
 from flows.render.name_memory import render_memory
 from flows.render.pods import render_pod
 from flows.render.rules import has_room_for_staged, render_rules
+from flows.render.second_looks import render_second_look, render_second_looks
 from flows.render.service_ports import PortNumbers, render_service_port
 from flows.render.services import look_up_address
 from flows.render.staged import render_staged
@@ -108,8 +109,10 @@ def _names(flows: FlowSet, binding: Binding, policy: NodePolicy, dns_servers: Se
     held = [one.ofport for one in binding.pods if one.pod in named]
     if held and dns_servers is not None:
         render_dns_servers(flows, dns_servers, binding.userspace)
+        render_second_looks(flows)
         for ofport in held:
             render_held_answers(flows, ofport)
+            render_second_look(flows, ofport)
     for one in binding.pods:
         names: dict[Net, dict[str, bool]] = defaultdict(dict)
         for entry in policy.learned.get(one.pod, ()):

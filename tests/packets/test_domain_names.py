@@ -6,27 +6,32 @@ stand for addresses of the machine outside.
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
 import struct
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 import dns.message
 import pytest
 import yaml
 
+from flows.pipeline.priorities import DEFAULT_OF_POD
+from flows.pipeline.tables import EGRESS_DEFAULT
 from flows.render.answers import LISTENING_SECONDS
 from tests.helpers.lab.datapath_choice import userspace_only
 from tests.helpers.lab.dns_server import Resolver, answer_to, dns_server, echo_server
-from tests.helpers.lab.truth_lab import OUTSIDE_END, world_lab
+from tests.helpers.lab.truth_lab import OUTSIDE_END, PLACEMENT, world_lab
+from tests.helpers.waiting import until
 from topology.host.netns import in_thread, inside
 from topology.lab.lab import Lab
 
 pytestmark = pytest.mark.lab
 
+ANNOTATION = "headgate.io/audit"
 PORT = 8443
 MIN_TTL = 3
 ADDRESSES = [f"10.10.77.{number}" for number in range(1, 201)]
@@ -99,6 +104,78 @@ def test_the_first_connection_after_an_answer_is_never_lost(lab: Lab) -> None:
         TABLE[f"w{number}.example.com"] = [address]
         assert pod.ask(f"w{number}.example.com") == [address]
         assert pod.connects(address, PORT), number
+
+
+@contextmanager
+def audit(lab: Lab, mode: str) -> Iterator[None]:
+    """Whether pods of x are audited."""
+    for noted in ({ANNOTATION: mode}, {}):
+        space = {"name": "x", "labels": {"ns": "x"}, "annotations": noted}
+        lab.manifests.put([{"apiVersion": "v1", "kind": "Namespace", "metadata": space}])
+        lab.wait()
+        if noted:
+            yield
+
+
+@contextmanager
+def no_revalidation(lab: Lab, pod: str) -> Iterator[None]:
+    """The switch of a pod revises no megaflow, as it may for a while where others need the processors."""
+    node = lab.nodes[PLACEMENT[pod]]
+    node.appctl("revalidator/pause")
+    try:
+        yield
+    finally:
+        node.appctl("revalidator/resume")
+
+
+@pytest.mark.parametrize(("mode", "number"), [("off", 0), ("denied", 1)])
+def test_no_outdated_megaflow_takes_the_first_packet(lab: Lab, mode: str, number: int) -> None:
+    with audit(lab, mode):
+        for version, address in ((4, ADDRESSES[123 + number]), (6, SIX[12 + number])):
+            pod, name = resolver(lab, "x/a", version), f"outdated{version}-{mode}.example.com"
+            TABLE[name] = [address]
+            assert not pod.connects(address, PORT)
+            with no_revalidation(lab, "x/a"):
+                assert pod.ask(name, "A" if version == 4 else "AAAA") == [address]
+                assert pod.connects(address, PORT)
+
+
+def test_no_outdated_megaflow_takes_the_first_datagram(lab: Lab) -> None:
+    pod, (other, address) = resolver(lab, "x/a"), ADDRESSES[121:123]
+    TABLE["datagrams.example.com"] = [address]
+    with Resolver(lab.netns(OUTSIDE_END), "").new_socket(socket.SOCK_DGRAM) as server:
+        server.bind(("0.0.0.0", PORT))
+        server.settimeout(0.9)
+        with pod.new_socket(socket.SOCK_DGRAM) as one, pod.new_socket(socket.SOCK_DGRAM) as client:
+            for sender, to in ((one, address), (client, other)):
+                sender.sendto(b"denied", (to, PORT))
+                with pytest.raises(TimeoutError):
+                    server.recv(64)
+            with no_revalidation(lab, "x/a"):
+                assert pod.ask("datagrams.example.com") == [address]
+                client.sendto(b"allowed", (address, PORT))
+                assert server.recv(64) == b"allowed"
+
+
+@pytest.mark.parametrize("mode", ["off", "denied"])
+def test_a_second_look_is_not_counted(lab: Lab, mode: str) -> None:
+    def denied() -> int:
+        found = lab.nodes[PLACEMENT["x/a"]].ofctl("dump-flows", f"table={EGRESS_DEFAULT.number}")
+        return sum(map(int, re.findall(f"n_packets=([0-9]+),.* priority={DEFAULT_OF_POD},", found)))
+
+    def told() -> int:
+        events = lab.product.get("/audit?limit=10000")["events"]
+        return sum(one["packets"] for one in events if one["destination"]["address"] == ADDRESSES[130])
+
+    with audit(lab, mode):
+        pod, before = resolver(lab, "x/a"), denied()
+        for _ in range(5):
+            assert not pod.connects(ADDRESSES[130], PORT)
+        until(lambda: denied() - before >= 5, "the packets")
+        assert denied() - before == 5
+        if mode == "denied":
+            until(lambda: told() >= 5, "the events")
+            assert told() == 5
 
 
 def test_names_aliases_and_families(lab: Lab) -> None:

@@ -162,5 +162,5 @@ def test_a_meters_number_says_whose_it_is() -> None:
     for limit in METERED:
         for ofport in (1, 0xFEFF):
             assert read_meter(meter_number(limit, ofport)) == (limit, ofport)
-    assert [read_meter(n) for n in (0, 1, 5, 0x48460005, 0x484D0001, 0x48490003, 0xFFFFFFFD)] == [None] * 7
+    assert [read_meter(n) for n in (0, 1, 5, 0x48460005, 0x484E0001, 0x48490003, 0xFFFFFFFD)] == [None] * 7
     assert MeterLedger().changes() == MeterChanges({}, {}, ())

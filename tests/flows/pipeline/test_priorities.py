@@ -21,6 +21,7 @@ from flows.render.flow_set import FlowSet
 from flows.render.name_memory import render_memory
 from flows.render.reference import render
 from flows.render.rules import TIER_STAGES
+from flows.render.second_looks import render_second_look, render_second_looks
 from flows.render.service_ports import PortNumbers, render_service_port
 from flows.render.tiers import render_tiers
 from flows.services.choice import Choice, Target
@@ -60,6 +61,8 @@ def of_names() -> set[tuple[str, int]]:
     for userspace in (True, False):
         render_dns_servers(flows, [DnsServer(parse_address("10.0.0.53"))], userspace)
     render_held_answers(flows, 5)
+    render_second_looks(flows)
+    render_second_look(flows, 5)
     render_memory(flows, 5, Key("x", "p5"), parse_address("192.0.2.7"), {"www.example.com": True})
     return of_flows([*flows.flows(), listening_flow()])
 
