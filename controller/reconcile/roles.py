@@ -12,7 +12,8 @@ A wanted bridge that is not primary is *taken over*: planned, then the role is r
 what differs is sent. At most TAKEOVERS bridges are taken over at a time, and one after the other where their last owner
 is alive and goes on serving meanwhile. Whether it does so is asked of the switch when the view changes: the newest
 generation that it has seen says who was its primary. An owner that started a moment before has only begun with its
-switches, and the others wait for nobody.
+switches, and the others wait for nobody. Bridges whose switch has no session are only planned, TAKEOVERS at a time, and
+after all those that have one.
 
 A switch refuses a generation that is older than the newest it has seen, and tells the one that it demotes. Either may
 mean that this replica has a view that is not the newest. So it does not ask that switch again before it has read the
@@ -83,8 +84,11 @@ class Roles:
         self._read_at = self._ask_until = 0.0
         self._bridges: dict[BridgeName, BridgeState] = {}
         self._of_ovsdb: dict[str, set[BridgeName]] = {}
-        self._queue: dict[BridgeName, None] = {}  # wanted, to be taken over, and served by nobody
-        self._handed: dict[BridgeName, None] = {}  # the same, and served by another replica meanwhile
+        # Wanted and to be taken over: connected and served by nobody, connected and served by another replica
+        # meanwhile, and without a session.
+        self._queue: dict[BridgeName, None] = {}
+        self._handed: dict[BridgeName, None] = {}
+        self._away: dict[BridgeName, None] = {}
         self._taking: dict[BridgeName, float] = {}  # being taken over, since when
         self._changed: set[BridgeName] = set()  # planned or not since `take_changed`
         self._databases: WriteTo | None = None  # as computed last; None once it may differ
@@ -230,15 +234,21 @@ class Roles:
                 self.planned.discard(name)
                 self._changed.add(name)
         if name in self.wanted and name not in self._taking and self._needs_takeover(name, session):
-            here, other = (self._handed, self._queue) if self._is_handed_over(name) else (self._queue, self._handed)
-            here.setdefault(name)
-            other.pop(name, None)
+            if session is None:
+                self._enter(self._away, name)
+            else:
+                self._enter(self._handed if self._is_handed_over(name, session) else self._queue, name)
         else:
             self._leave_queue(name)
 
+    def _enter(self, queue: dict[BridgeName, None], name: BridgeName) -> None:
+        if name not in queue:
+            self._leave_queue(name)
+            queue[name] = None
+
     def _leave_queue(self, name: BridgeName) -> None:
-        self._queue.pop(name, None)
-        self._handed.pop(name, None)
+        for queue in (self._queue, self._handed, self._away):
+            queue.pop(name, None)
 
     def _needs_takeover(self, name: BridgeName, session: RoleSession | None) -> bool:
         if name not in self.planned:
@@ -265,35 +275,36 @@ class Roles:
                 self.takeovers.append(now - since)
             if done or session is None or now - since >= TAKEOVER_SECONDS:
                 del self._taking[name]
-        away = 0  # those without a session are only planned, and a batch in which all were would hold up all others
-        while self._queue and len(self._taking) + away < TAKEOVERS:
-            away += not self._take_over(next(iter(self._queue)), now)
-        while self._handed and not self._taking and away < TAKEOVERS:
-            away += not self._take_over(next(iter(self._handed)), now)
+        # Those without a session are only planned, in batches of their own, that no connected switch waits for.
+        away = 0 if self._queue or self._handed else TAKEOVERS - len(self._taking)
+        while self._queue and len(self._taking) < TAKEOVERS:
+            self._take_over(next(iter(self._queue)), now)
+        if self._handed and not self._taking:
+            self._take_over(next(iter(self._handed)), now)
+        for name in list(self._away)[:away]:
+            self._plan(name)
 
-    def _take_over(self, name: BridgeName, now: float) -> bool:
-        """Plan a bridge, and take its switch over; False where it has no session."""
+    def _take_over(self, name: BridgeName, now: float) -> None:
+        self._plan(name)
+        self._taking[name] = now
+        self._active.add(self._bridges[name].dpid)
+
+    def _plan(self, name: BridgeName) -> None:
         self._leave_queue(name)
         if name not in self.planned:
             self.planned.add(name)
             self._changed.add(name)
-        if self._session_of(name) is None:
-            return False
-        self._taking[name] = now
-        self._active.add(self._bridges[name].dpid)
-        return True
 
     def _is_taken_over(self, name: BridgeName, realized: Callable[[int], bool]) -> bool:
         session = self._session_of(name)
         return session is not None and session.primary and realized(self._bridges[name].dpid)
 
-    def _is_handed_over(self, name: BridgeName) -> bool:
+    def _is_handed_over(self, name: BridgeName, session: RoleSession) -> bool:
         """Whether another replica that is alive serves a bridge until it is taken over."""
-        session = self._session_of(name)
         # One that was handed over by an earlier view still is, although this replica is its last owner by now.
-        if self.view is None or not (self._has_live_owner(name) or (session is not None and name in self._handed)):
+        if self.view is None or not (self._has_live_owner(name) or name in self._handed):
             return False
-        if session is None or session.newest is None:
+        if session.newest is None:
             return True
         return any(is_generation_of(session.newest, one) for one in self.view.names - {self.me.name})
 
@@ -349,7 +360,9 @@ class Roles:
         """
         if self.alone:
             return None
-        if (self._queue and len(self._taking) < TAKEOVERS) or (self._handed and not self._taking):
+        if self._handed and not self._taking:
+            return now
+        if (self._queue or (self._away and not self._handed)) and len(self._taking) < TAKEOVERS:
             return now
         if any(self._is_taken_over(name, realized) for name in self._taking):
             return now
@@ -396,4 +409,4 @@ class Roles:
     @property
     def taking_over(self) -> int:
         """How many switches are being taken over, or wait for it."""
-        return len(self._taking) + len(self._queue) + len(self._handed)
+        return len(self._taking) + len(self._queue) + len(self._handed) + len(self._away)

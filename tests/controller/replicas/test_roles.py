@@ -72,6 +72,10 @@ class Replica:
                 self.roles.on_refused(event, now)
         self.roles.step(now, self.roles.may_write)
         self.roles.take_changed()
+        self.ask(now)
+
+    def ask(self, now: float) -> None:
+        """Ask the switches for roles; their answers are pending."""
         for command in self.roles.commands(now, self.roles.plans):
             switch = self.switches[command.dpid]
             if command.generation is None:
@@ -238,6 +242,35 @@ def test_switches_that_are_away_are_planned_a_few_at_a_time(before: View) -> Non
         planned.append(len(a.roles.take_changed()))
     assert max(planned) == TAKEOVERS
     assert sum(planned) == len(a.roles.wanted) > 2 * TAKEOVERS
+
+
+@pytest.mark.parametrize("before", [View(1, ()), View(1, (C,))])
+def test_switches_that_are_away_are_planned_after_those_that_are_connected(before: View) -> None:
+    """A plan of a switch that is away is of use to nobody yet, and of those that are connected many wait for one. C is
+    alive, and served them."""
+    a = Replica(A, {})
+    for dpid in range(1, 201):
+        a.roles.set_bridge(name(dpid), bridge(dpid))
+    for dpid in range(191, 201):
+        a.switches[dpid] = Switch()
+        a.connect(dpid, 1)
+    a.see(before, 0.0)
+    a.see(View(2, (A, *before.members)), 0.0)
+    connected = {name(dpid) for dpid in a.switches} & a.roles.wanted
+    planned: set[BridgeName] = set()
+    while a.roles.due_at(0.0, a.roles.may_write) == 0.0 or a.pending:
+        for event in a.pending:
+            assert isinstance(event, RoleChanged)
+            a.roles.on_role(event, 0.0)
+        a.pending = []
+        a.roles.step(0.0, a.roles.may_write)
+        batch = a.roles.take_changed()
+        assert batch <= connected or (connected <= planned and not batch & connected)
+        planned |= batch
+        a.ask(0.0)
+    assert {name(dpid) for dpid in a.primary()} == connected
+    assert planned == a.roles.wanted
+    assert len(planned) > len(connected) + 2 * TAKEOVERS
 
 
 @pytest.mark.parametrize("before", [View(1, (A,)), View(1, (C,))])
