@@ -236,6 +236,7 @@ def test_of_many_that_flood_one_has_its_turn_between_two_rounds() -> None:
             up_of(app, 100 + number)
             floods.append(one)
         app.tell("count_turns")
+        assert app.next(str) == "count_turns"
         threads = [threading.Thread(target=one.sendall, args=(message(2) * 5000,), daemon=True) for one in floods]
         for thread in threads:
             thread.start()
@@ -330,6 +331,7 @@ def test_sessions_that_end_together_are_all_told(app: AppProcess) -> None:
 def test_an_exception_in_a_handler_ends_no_thread(app: AppProcess) -> None:
     """os-ken's native hub takes it for the wish to end the thread of events, and says nothing."""
     app.tell("break_next_event")
+    assert app.next(str) == "break_next_event"
     with dial(app.port, THIEF) as stranger:
         stranger.sendall(HELLO + features(5) + PORTS)
         app.wait_for_log("broken for a test")

@@ -100,10 +100,12 @@ def main(hub: str, path: str, limits: str) -> None:
             )
         elif name == "count_turns":
             rounds = _TurnCounter()
+            post(name)
         elif name == "most_turns":
             post(rounds.most)
         elif name == "break_next_event":
             _break_next_event(app)
+            post(name)  # a switch may connect now
         else:
             getattr(app, name)(*arguments)
         if name == "close":
