@@ -11,6 +11,7 @@ from node.host_programs import search_path
 from node.host_settings import Settings, replace_file
 
 NAME = "10-headgate.conflist"
+NETWORK = "headgate"
 PLUGIN, IPAM, HOST_PORTS = "headgate", "host-local", "portmap"
 # For runtimes that do not know `cniVersions` (before specification 1.1), and those that do.
 BASE_VERSION, NEWER = "1.0.0", "1.1.0"
@@ -31,19 +32,46 @@ def missing(settings: Settings) -> str:
 def hidden(settings: Settings) -> str:
     """Which other configuration the runtime takes instead of the list and what to do, "" if it takes the list.
 
-    One that speaks of this plugin hands pods on to it, as that of Multus does.
+    One that calls this plugin, or hands pods on to it as that of Multus does, is as good.
     """
     folder = Path(settings.cni_conf_dir)
     try:
         first = min(one for one in os.listdir(folder) if one.endswith(_ENDINGS))
-        if first == NAME or PLUGIN.encode() in (folder / first).read_bytes():
+        if first == NAME or _leads_here((folder / first).read_bytes()):
             return ""
-    except (OSError, ValueError):
+    except (OSError, ValueError):  # there is none
         return ""
     return (
         f"the container runtime takes {folder / first}, the first by name there, instead of {NAME}: "
         "remove it, then run `headgate-node apply`"
     )
+
+
+def _leads_here(text: bytes) -> bool:
+    """Whether a configuration, or one that it delegates to, is of this plugin.
+
+    `plugins` are those of a list (CNI specification 1.1, section 1); `delegates`, or by name `clusterNetwork`, is what
+    Multus calls for the network of all pods (docs/configuration.md there).
+    """
+    try:
+        left = [json.loads(text)]
+    except (ValueError, RecursionError):
+        return False
+    while left:
+        one = left.pop()
+        if not isinstance(one, dict):
+            continue
+        if one.get("type") == PLUGIN or _is_ours(one.get("clusterNetwork")):
+            return True
+        for key in ("plugins", "delegates"):
+            found = one.get(key)
+            left += found if isinstance(found, list) else []
+    return False
+
+
+def _is_ours(network: object) -> bool:
+    """Whether a network is the list, by its name or by that of its file, with or without folder and ending."""
+    return isinstance(network, str) and (network == NETWORK or Path(network).name in (NAME, Path(NAME).stem))
 
 
 def path_of(settings: Settings) -> Path:
@@ -88,7 +116,7 @@ def configuration(settings: Settings, state: Path) -> dict[str, object]:
     return {
         "cniVersion": BASE_VERSION,
         "cniVersions": [BASE_VERSION, NEWER] if newer else [BASE_VERSION],
-        "name": "headgate",
+        "name": NETWORK,
         "plugins": [plugin, {"type": HOST_PORTS, "capabilities": {"portMappings": True}, "snat": True}],
     }
 
