@@ -140,7 +140,9 @@ class Switch:
             (body.instructions, n) for key, before in changed.items()
             for body, n in ((before, -1), (desired.get(key), 1)) if body
         )  # fmt: skip
-        self.names_only = names_only and (self.names_only or not self.flows.differences)
+        # What is on its way may not be desired any more, and differ only once it is there.
+        realized = self.in_flight is None and not self.flows.differences
+        self.names_only = names_only and (self.names_only or realized)
         if self.flows.dump_is_current or self.dumping:
             self.flows.follow(changed)
         self.desired_revision = revision

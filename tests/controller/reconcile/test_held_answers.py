@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from itertools import chain
 
 import dns.message
 import dns.rrset
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.l2 import Ether
@@ -50,14 +49,11 @@ from flows.cluster.model import (
     Tier,
 )
 from flows.cluster.net import parse_address
-from flows.openflow import match_fields as oxm
-from flows.pipeline.registers import INITIATOR_OFPORT, SOURCE_OFPORT
-from flows.pipeline.tables import ADMIN_EGRESS, NAMES
+from flows.pipeline.tables import NAMES
 from flows.plan import learned_names
 from flows.plan.effective_cluster import effective_cluster
 from flows.plan.learned_names import FULL_NAME, MAX_OF_NAME, LearnedNames
-from flows.wire.codec import decode_flow
-from flows.wire.values import FlowChanges, WireFlow
+from flows.wire.values import FlowChanges
 from tests.helpers.cluster.model_objects import labels
 from tests.helpers.controller.reconcile_driver import Driver, port
 
@@ -111,11 +107,11 @@ class Holding(Driver):
         if isinstance(command, KeepListening):
             self.listened += 1
             return []
-        if isinstance(command, SendBundle) and self.late is not None:
-            self.late.append(command)
-            return []
         if isinstance(command, SendBundle):
             self.sent.append(command)
+            if self.late is not None:
+                self.late.append(command)
+                return []
             if command.names_only and self.refused:
                 return self._commit_some(command)
         answers = super()._answer(command)
@@ -356,70 +352,6 @@ def test_answers_over_tcp_count_from_the_first_segment_on() -> None:
     found.commit()
     assert found.released == [stray, opening, first, last, again]
     assert gap == last
-
-
-def is_of_names(flow: WireFlow) -> bool:
-    """Whether a flow remembers an address, or lets one pod connect to one."""
-    fields = {term.field for term in decode_flow(flow).match}
-    if flow.table == NAMES.number:
-        return fields >= {SOURCE_OFPORT.register, oxm.IPV4_DST}
-    return flow.table == ADMIN_EGRESS.number and fields >= {INITIATOR_OFPORT.register, oxm.CT_NW_DST}
-
-
-STEPS = st.lists(
-    st.tuples(
-        st.sampled_from(["answer", "answers", "wait", "policy", "pod", "late", "commit", "refuse"]),
-        st.sampled_from([A, B]),
-        st.integers(0, 3),
-    ),
-    max_size=25,
-)
-
-
-@settings(max_examples=60, deadline=None)
-@given(STEPS)
-def test_bundles_of_names_alone_have_no_other_flows_and_may_be_refused_in_part(
-    steps: list[tuple[str, Key, int]],
-) -> None:
-    found = Holding()
-    narrow = POLICY._replace(egress=(ClusterRule(Action.ACCEPT, (DomainPeer("w1.example.com"),)),))
-    for number, (step, pod, choice) in enumerate(steps):
-        if step.startswith("answer"):
-            name = f"w{choice}.example.com"
-            found.ask(pod, name, number)
-            addresses = [f"192.0.2.{one}" for one in range(choice + 1)] if step == "answers" else ["192.0.2.9"]
-            found.answer(pod, name, *addresses, number=number, ttl=choice)
-        elif step == "wait":
-            found.tick(DNS_MIN_TTL / 2)
-        elif step == "policy":
-            found.send(ClusterChanged(cluster((None, POLICY, narrow, POLICY)[choice])))
-        elif step == "pod":
-            other = cluster()
-            there = other.pods[pod]._replace(addresses=(parse_address(f"10.0.1.{choice}"),))
-            found.send(ClusterChanged(replace(other, pods={**other.pods, pod: there})))
-        elif step == "late" and found.late is None:
-            found.late = []
-        elif step == "commit":
-            found.commit()
-        elif step == "refuse":
-            found.refused = {choice, choice + 1}
-    found.commit()
-    found.refused.clear()
-    for _ in range(3):
-        found.tick(60)
-    plan = found.core.world.plan_of(("db", "br-int"))
-    assert plan is not None
-    assert found.switches[1].flows == plan.flows
-    for bundle in found.sent:
-        assert not bundle.names_only or all(map(is_of_names, chain(*bundle.changes)))
-
-
-def test_an_answer_alone_gives_a_bundle_of_names_alone() -> None:
-    found = Holding()
-    found.ask(A, "www.example.com")
-    found.answer(A, "www.example.com", "192.0.2.7")
-    assert found.sent[-1].names_only
-    assert not any(one.names_only for one in found.sent[:-1])
 
 
 @pytest.mark.parametrize(("seconds", "packets", "brief"), [(0, 1, True), (0, 500, False), (DNS_MIN_TTL, 1, False)])
