@@ -1,4 +1,4 @@
-"""Which CNI configuration a container runtime takes: the first by name, and whether that one leads to Headgate's plugin."""
+"""Which CNI configuration a container runtime takes: the first by name, and whether it leads to our plugin."""
 
 from __future__ import annotations
 
