@@ -61,10 +61,10 @@ class Policies:
         found = cluster(self.names)
         of_tiers = dict(found.cluster_policies)
         if self.tier:
-            one = cluster_policy(
+            more = cluster_policy(
                 "more", Subject(labels(ns="x")), egress=[cluster_rule("Accept", *blocks(self.tier))], priority=20
             )
-            of_tiers[one.key] = one
+            of_tiers[more.key] = more
         plain: dict[Key, Policy] = {}
         for name, count in (("plain", self.plain), ("staged", self.staged)):
             if count:
