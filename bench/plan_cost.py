@@ -15,6 +15,7 @@ from bench.compile_cost import parsed
 from bench.result import Result, cpu, memory, quantile
 from bench.worlds import ipv4, label_selector, namespace_manifest, node_manifest, pod_manifest, policy_manifest, world
 from controller.base.garbage_collector import GC_THRESHOLDS
+from controller.base.large_pages import use_large_pages
 from flows.bridge.state import BridgeState, InterfaceState
 from flows.cluster.model import EVERYTHING, Cluster, Key, Peer, PortSpec, Protocol, Rule
 from flows.cluster.snapshot import Snapshot
@@ -142,8 +143,9 @@ class ObjectChanger:
         self.flows = flow_count(self.world)
         gc.collect()
         gc.freeze()
-        gc.set_threshold(*GC_THRESHOLDS)  # as in `headgate run`
+        gc.set_threshold(*GC_THRESHOLDS)  # as in `headgate run`, and so are large pages
         gc.enable()
+        use_large_pages()
         self._much = {one: dict(getattr(cluster, one)) for one in CLUSTER_SECTIONS}
 
     def put(self, section: str, key: Any, value: Any) -> tuple[float, float]:

@@ -16,6 +16,7 @@ from bench.plan_cost import bridges, flow_count, planned
 from bench.result import Result, cpu, memory, quantile
 from bench.worlds import ipv4
 from controller.base.garbage_collector import GC_THRESHOLDS
+from controller.base.large_pages import use_large_pages
 from flows.cluster.model import (
     EVERYTHING,
     Cluster,
@@ -72,7 +73,8 @@ class _Steps:
         self.world: World = planned(cluster, bridges(cluster))
         gc.collect()
         gc.freeze()
-        gc.set_threshold(*GC_THRESHOLDS)  # as in `headgate run`
+        gc.set_threshold(*GC_THRESHOLDS)  # as in `headgate run`, and so are large pages
+        use_large_pages()
 
     def pod(self, key: Key, pod: Pod | None) -> tuple[float, int]:
         """Add a pod or delete it (None); returns CPU milliseconds and the number of changed flows."""

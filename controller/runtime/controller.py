@@ -14,6 +14,7 @@ from functools import partial
 from controller.base import logs
 from controller.base.errors import StartError, reason_of
 from controller.base.garbage_collector import GC_THRESHOLDS
+from controller.base.large_pages import LargePages
 from controller.base.version import version
 from controller.config.addresses import is_tls
 from controller.config.audit import syslog_address
@@ -95,6 +96,7 @@ class Controller:
         self._audit_writers = AuditWriters(config.audit_file, config.audit_file_bytes, syslog)
         audit_log = AuditLog(config.audit_events, self._audit_writers.write)
         self._audit = AuditCollector(self.openflow.audit_inbox, self.reconciler, audit_log, self.metrics)
+        self._large_pages = LargePages()
         self._loop = EventLoop(
             events,
             reconciler,
@@ -173,6 +175,7 @@ class Controller:
         except (OSError, ValueError) as error:
             raise StartError(reason_of(error)) from error
         self._loop.start()
+        self._large_pages.start()
         self._status.start()
         self._spokesman.start()
         self._feed.start()
@@ -184,6 +187,7 @@ class Controller:
         deadline = time.monotonic() + timeout
         if self._member is not None:
             self._member.stop()
+        self._large_pages.stop()
         self._feed.stop()
         self._audit.stop()
         self._audit_writers.stop()
