@@ -29,7 +29,7 @@ from flows.bridge.state import (
     PortProblem,
     PortUse,
 )
-from flows.cluster.model import Cluster, Pod
+from flows.cluster.model import Cluster, Key, Pod
 from flows.cluster.net import Net, host_address_error
 from flows.cluster.tuples import new_tuple
 from flows.openflow.port_numbers import MAX_OFPORT
@@ -66,28 +66,30 @@ def node_addresses_of(bridge: BridgeState, cluster: Cluster, is_pods: Callable[[
     return without_repetitions((*of_object, *(net for net in bridge.node_addresses if not is_pods(net))))
 
 
-def read_port(interface: InterfaceState, bridge: BridgeState, cluster: Cluster) -> PortUse:
-    """What one interface is used for, without regard to the others. Never raises: an error becomes a problem."""
+def read_port(interface: InterfaceState, bridge: BridgeState, cluster: Cluster, named: Key | None = None) -> PortUse:
+    """What one interface is used for, without regard to the others. `named` is the pod that it names, where that is
+    known. Never raises: an error becomes a problem."""
     try:
-        return _read_port(interface, bridge, cluster)
+        return _read_port(interface, bridge, cluster, named)
     except Exception as error:  # noqa: BLE001 - a node's contents must not harm another port
         return PortProblem(interface.name, f"it cannot be read: {type(error).__name__}: {error}")
 
 
-def _read_port(interface: InterfaceState, bridge: BridgeState, cluster: Cluster) -> PortUse:
-    if interface.name == bridge.name or is_tunnel(interface, bridge):
+def _read_port(interface: InterfaceState, bridge: BridgeState, cluster: Cluster, named: Key | None) -> PortUse:
+    name, ofport = interface.name, interface.ofport
+    if name == bridge.name or (name == TUNNEL_INTERFACE and is_tunnel(interface, bridge)):
         return None
-    if not _has_ofport(interface):
+    if ofport is None or not 0 < ofport <= MAX_OFPORT:
         reason = "the switch has given it no ofport; see its Interface record's error"
-        return PortProblem(interface.name, reason)
+        return PortProblem(name, reason)
     if interface.external_ids.get("headgate-role") == "uplink":
         if bridge.routing.routes:
-            return PortProblem(interface.name, f"no port is an uplink where the network is {bridge.routing.mode}")
+            return PortProblem(name, f"no port is an uplink where the network is {bridge.routing.mode}")
         return interface
     try:
-        return _bind_pod(interface, interface.ofport or 0, bridge, cluster)
+        return _bind_pod(interface, ofport, bridge, cluster, named)
     except _NoPodError as refusal:
-        return PortProblem(interface.name, str(refusal))
+        return PortProblem(name, str(refusal))
 
 
 def _has_ofport(interface: InterfaceState) -> bool:
@@ -142,11 +144,13 @@ def bind_ports(bridge: BridgeState, own: tuple[Net, ...], ports: Iterable[PortUs
     )
 
 
-def _bind_pod(interface: InterfaceState, ofport: int, bridge: BridgeState, cluster: Cluster) -> PodBinding:
+def _bind_pod(
+    interface: InterfaceState, ofport: int, bridge: BridgeState, cluster: Cluster, named: Key | None
+) -> PodBinding:
     ids, node = interface.external_ids, bridge.node
     if not node:
         raise _NoPodError(NO_NODE)
-    key = pod_of_interface(ids)
+    key = named or pod_of_interface(ids)
     if key is None:
         raise _NoPodError("neither uplink nor pod: its external_ids name no pod")
     pod = cluster.pods.get(key)
@@ -161,14 +165,17 @@ def _bind_pod(interface: InterfaceState, ofport: int, bridge: BridgeState, clust
         raise _NoPodError(f"it belongs to an earlier pod {key}: iface-id-ver is {uid}, the pod's uid {pod.uid}")
     if pod.node and pod.node != node:
         raise _NoPodError(f"pod {key} runs on node {pod.node}, this is {node}")
-    mac = parse_unicast_mac(ids.get("attached-mac", ""))
-    if mac is None and ids.get("attached-mac"):
-        raise _NoPodError(f"attached-mac {ids['attached-mac']!r} is no unicast MAC address")
+    text = ids.get("attached-mac", "")
+    mac = parse_unicast_mac(text) if text else None
+    if mac is None and text:
+        raise _NoPodError(f"attached-mac {text!r} is no unicast MAC address")
     if mac is None and bridge.routing.routes:
         raise _NoPodError("it has no attached-mac, which the switch needs to route to it")
     of_port, needed = _addresses_of_port(ids, pod)
     refused = next(filter(None, map(host_address_error, needed)), "") if needed else ""
-    addresses = without_repetitions(pod.addresses or tuple(net for net in needed if not host_address_error(net)))
+    addresses = pod.addresses or tuple([net for net in needed if not host_address_error(net)])
+    if len(addresses) > 1:
+        addresses = without_repetitions(addresses)
     limits = limits_of(bridge.metered, bridge.datapath_type in USERSPACE_DATAPATHS)
     problem = f"its external_ids name an address that no pod can have: {refused}" if refused else ""
     same = 0 if not of_port or not pod.addresses else 1 if set(of_port) <= set(pod.addresses) else -1

@@ -109,11 +109,12 @@ class BindingReader:
         """Read a port, and update its claims."""
         uuid = interface.uuid
         old = self._ports.get(uuid)
-        use = read_port(interface, bridge, cluster)
-        pod = use.pod if isinstance(use, PodBinding) else pod_of_interface(interface.external_ids)
+        named = old.pod if old is not None and old.interface is interface else None
+        use = read_port(interface, bridge, cluster, named)
+        pod = use.pod if isinstance(use, PodBinding) else named or pod_of_interface(interface.external_ids)
         self._ports[uuid] = new_tuple(_Port, (interface, pod, use))
         if old is None or old.pod != pod:
-            self._name(uuid, old.pod if old else None, pod)
+            self._name(uuid, old.pod if old is not None else None, pod)
         if old is None or old.use != use:
             if old is not None:
                 self._unclaim(uuid, old.use)
@@ -169,8 +170,9 @@ class BindingReader:
     def _bind_dirty(self) -> BindingChange:
         """Decide the marked ports, and return the difference."""
         removed, added = [], []
-        self._decided = {}
-        self._mark_rivals()
+        if self._contested:
+            self._decided = {}
+            self._mark_rivals()
         for uuid in self._dirty:
             old, new = self._bound.get(uuid), self._bind(uuid)
             if old == new:
@@ -184,14 +186,13 @@ class BindingReader:
                 self._bound[uuid] = new
         self._dirty = set()
         answered = self._bridge.confirmed_if_probed if self._bridge is not None else None
-        bridge = BridgeBinding(self._own, self._local_mac, self._uplink(), answered, self._routing, self._tunnel)
-        return BindingChange(bridge, tuple(removed), tuple(added))
+        uplink = self._uplink() if self._uplinks else None
+        fields = self._own, self._local_mac, uplink, answered, self._routing, self._tunnel
+        return new_tuple(BindingChange, (new_tuple(BridgeBinding, fields), tuple(removed), tuple(added)))
 
     def _mark_rivals(self) -> None:
         """Mark the ports that share a pod with a marked port, then those that share an address with one of these: their
         results depend on each other in this order."""
-        if not self._contested:
-            return
         for kind in (Key, Net):
             seen: set[PortClaim] = set()
             for uuid in tuple(self._dirty):
@@ -249,8 +250,6 @@ class BindingReader:
         return not isinstance(self._claims.get(claim), set)
 
     def _uplink(self) -> int | None:
-        if not self._uplinks:
-            return None
         found = [self._ports[uuid].interface for uuid in self._uplinks]
         usable = [one for one in found if one.ofport is not None and self._is_alone(one.ofport)]
         return min(usable, key=attrgetter("name")).ofport if usable else None

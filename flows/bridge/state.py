@@ -70,8 +70,8 @@ class BridgeState:
 
     @property
     def node(self) -> str:
-        """The node's name: the Node that the host name stands for, else the host name."""
-        return self.matched_node or self.claimed_node
+        """The node's name: the Node that the host name stands for, else `claimed_node`."""
+        return self.matched_node or self.hostname or self.system_id
 
     @property
     def claimed_node(self) -> str:

@@ -32,7 +32,8 @@ def binding_fields(pod: object) -> object:
     """
     if not isinstance(pod, Pod):
         return None
-    return pod.addresses, pod.node, pod.uid, pod.host_network, pod.finished, pod.limits_bandwidth
+    _, _, node, uid, addresses, _, host_network, finished, _, _, limits_bandwidth, _, _ = pod
+    return addresses, node, uid, host_network, finished, limits_bandwidth
 
 
 def objects_of_kind(cluster: Cluster, kind: str) -> Mapping[Key | str, object]:

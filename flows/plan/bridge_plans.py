@@ -111,11 +111,14 @@ class BridgePlans:
             self.drop_plan(name)
             plan = None
         if plan is not None:
-            numbers = {pod.ofport for pod in found.added}
-            gone = [pod.ofport for pod in found.removed if pod.ofport not in numbers]
+            gone = [pod.ofport for pod in found.removed]
+            if gone and found.added:
+                again = {pod.ofport for pod in found.added}
+                gone = [ofport for ofport in gone if ofport not in again]
             plan.set_dns(self._dns_servers_at(name))
             plan.update(found.bridge, gone, found.added, isolated)
-            self._place_services(name, plan)
+            if routes:
+                self._place_services(name, plan)
             return set()
         userspace = self._bridges[name].datapath_type in USERSPACE_DATAPATHS
         plan = BridgePlan(self._encoder, userspace, partial(self.distributor.watch, name), routes, self._learned.of)
@@ -149,6 +152,8 @@ class BridgePlans:
 
     def _move(self, name: BridgeName, gone: tuple[PodBinding, ...], came: tuple[PodBinding, ...]) -> set[Key]:
         """Ports of a bridge are gone, others came; returns the pods that came, went or moved."""
+        if not gone and not came:
+            return set()
         try:
             moved, affected = self.pod_ports.move(name, gone, came)
         except Exception:
@@ -219,7 +224,8 @@ class BridgePlans:
         affected = set(read)
         if moved or changes is not NO_CHANGES:
             affected |= self.distributor.distribute(changes, moved, engine)
-        affected |= self._update_names()
+        if self._learned.changes:
+            affected |= self._update_names()
         new_plans, self._new_plans = self._new_plans, set()
         if changes.isolation:
             affected |= self._isolate_all(changes.isolation, new_plans)
@@ -245,8 +251,6 @@ class BridgePlans:
     def _update_names(self) -> set[BridgeName]:
         """Apply what pods learned from DNS answers, or lost, to the plans of their bridges; returns these."""
         learned = self._learned
-        if not learned.changes:
-            return set()
         changes, learned.changes = learned.changes, {}
         affected = set()
         for key, addresses in changes.items():

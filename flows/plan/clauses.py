@@ -122,7 +122,8 @@ class Clauses:
     def remove(self, number: int) -> None:
         """A rule is gone."""
         del self._namespaces[number]
-        self._actions.pop(number, None)
+        if self._actions:
+            self._actions.pop(number, None)
         self._dirty_rules.add(number)
 
     @property
@@ -168,6 +169,9 @@ class Clauses:
 
     def _note_toggles(self, element_set: ElementSet, elements: Collection[Element]) -> None:
         toggled = self._toggled
+        if not toggled:
+            self._toggled = dict.fromkeys(elements, element_set)
+            return
         if toggled.keys().isdisjoint(elements):
             toggled.update(dict.fromkeys(elements, element_set))
             return
@@ -296,12 +300,10 @@ class Clauses:
             self._dirty = set()
         if self._dirty_rules:
             hit_key = self._templates(0).hit_key if self.bands == 1 else self._hit_key
+            there, actions, encode = self._namespaces, self._actions, self._encoder.hit_body
             for number in self._dirty_rules:
-                found[hit_key(number)] = (
-                    self._encoder.hit_body(self.stage, number, self._actions.get(number))
-                    if number in self._namespaces
-                    else None
-                )
+                body = encode(self.stage, number, actions.get(number)) if number in there else None
+                found[hit_key(number)] = body
             self._dirty_rules = set()
         return found
 

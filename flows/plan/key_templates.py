@@ -94,15 +94,12 @@ class BandTemplates:
         self._hit = key_template(
             lambda value: encode_key(table, priority, match(exactly(CONJ_ID, value))), 0xFFFFFFFF, 4
         )
+        self.hit_key = self._hit.key  # the key of the `conj_id` flow of a rule, by its number
         self._nets: dict[tuple[int, int], KeyTemplate] = {}  # by IP version and prefix length
         self._ports: dict[tuple[Match, int], KeyTemplate] = {}  # by the other terms and the port's mask
         # Keys of single IPv4 addresses. Very many are asked for, so all are forgotten where there are too many: that
         # takes less time than to know the oldest.
         self._addresses: dict[int, FlowKey] = {}
-
-    def hit_key(self, number: int) -> FlowKey:
-        """The key of the `conj_id` flow of a rule."""
-        return self._hit.key(number)
 
     def keys(self, elements: Collection[Element]) -> list[FlowKey]:
         """The keys of elements, in their order."""

@@ -16,7 +16,7 @@ from typing import TypeVar
 from flows.bridge.claim_contest import BridgeName
 from flows.cluster.model import Key
 from flows.plan.bridge_plan import BridgePlan
-from flows.plan.pod_ports import BridgePorts, PodPorts
+from flows.plan.pod_ports import PodPorts
 from flows.policy.engine import PolicyEngine
 from flows.policy.policy_changes import PeerChange, PolicyChanges, RuleChange
 from flows.policy.tracked_sets import NetSet, PodSet, TrackedRule, has_tracked_rules
@@ -67,13 +67,17 @@ class RuleDistributor:
         # Before rules come or go with their sets of peers, these must be as plans know them.
         for peer_change in changes.peers:
             self._update_peers(peer_change, affected)
-        new = self._put_rules(changes.rules, engine, affected)
+        new = self._put_rules(changes.rules, engine, affected) if changes.rules else set()
         entered: set[tuple[PodSet, Key]] = set()
         for subjects, came, went in changes.subjects:
-            if subjects not in new and has_tracked_rules(subjects):
-                entered.update((subjects, key) for key in came if key in moved)
-                self._enter(subjects, [port for key in came for port in self._pod_ports.of(key)], affected)
-                self._leave(subjects, [port for key in went for port in self._ports_before(key, before)], affected)
+            if subjects in new or not has_tracked_rules(subjects):
+                continue
+            for key in came:
+                if key in moved:
+                    entered.add((subjects, key))
+                self._enter(subjects, ports.get(key, ()), affected)
+            for key in went:
+                self._leave(subjects, before[key] if key in before else ports.get(key, ()), affected)
         if none_before and sum([rule.old is None for rule in changes.rules]) == engine.tracked_rule_count:
             return affected  # all rules are new, so the ports of all their subjects are entered
         for key in moved:
@@ -87,11 +91,6 @@ class RuleDistributor:
     def bridges_with(self, rules: Iterable[TrackedRule]) -> set[BridgeName]:
         """The bridges that have ports of these rules' subjects."""
         return {name for rule in rules for name in self._subjects.get(rule.subjects, ())}
-
-    def _ports_before(self, key: Key, before: Mapping[Key, BridgePorts]) -> BridgePorts:
-        """The ports of a pod that plans were told of last."""
-        found = before.get(key)
-        return found if found is not None else self._pod_ports.of(key)
 
     def _update_peers(self, change: PeerChange, affected: set[BridgeName]) -> None:
         bridges = self._peers.get(change.peers, ())

@@ -220,31 +220,33 @@ class BridgeRules:
 
     def put(self, rule: TrackedRule) -> None:
         """A rule is new or has changed."""
-        if rule.subjects not in self._ports:
+        # One step for all fields: each by its name would take as long as a look-up.
+        identity, _, direction, subjects, peers, _, owners, weight, level = rule
+        if subjects not in self._ports:
             return
-        old = self._rules.get(rule.identity)
+        old = self._rules.get(identity)
         if old is not None:
-            if old._replace(owners=rule.owners) == rule:
-                self._rules[rule.identity] = rule
+            if old._replace(owners=owners) == rule:
+                self._rules[identity] = rule
                 self._tiers_changed |= bool(self._instead)  # they have room by the names of their owners
                 return
-            self.remove(rule.identity)
-        self._rules[rule.identity] = rule
-        namespace = rule.namespace
-        if rule.level is None:
-            self._weights[namespace] = self._weights.get(namespace, 0) + rule.weight
-            self._weight += rule.weight
-        elif rule.level == STAGED:
-            self._promoted += rule.weight
+            self.remove(identity)
+        self._rules[identity] = rule
+        if level is None:
+            namespace = owners[0].policy.namespace
+            self._weights[namespace] = self._weights.get(namespace, 0) + weight
+            self._weight += weight
+        elif level == STAGED:
+            self._promoted += weight
         else:
             # Watched even while it is left out, so that it is known when there is room again.
-            if self._watch is not None and rule.peers is not None and not self._uses(rule.peers):
-                self._watch(rule.peers, True)
-            self._tiers.add(_place(rule.direction, rule.level), rule.weight, self._sets(rule))
+            if self._watch is not None and peers is not None and not self._uses(peers):
+                self._watch(peers, True)
+            self._tiers.add(_place(direction, level), weight, self._sets(rule))
             self._tiers_changed = True
             if self._instead or self._tiers.total > flow_limits.MAX_TIER_FLOWS:
-                self._instead[rule.identity] = None  # until `take` has chosen: it must not be expanded before
-        if not self._is_out(rule):
+                self._instead[identity] = None  # until `take` has chosen: it must not be expanded before
+        if not (self._out or self.staged_left_out or self._instead) or not self._is_out(rule):
             self._add_flows(rule)
 
     def remove(self, identity: bytes) -> None:
@@ -252,21 +254,24 @@ class BridgeRules:
         rule = self._rules.pop(identity, None)
         if rule is None:
             return
-        namespace = rule.namespace
-        if rule.level is None:
-            self._weight -= rule.weight
-            self._weights[namespace] -= rule.weight
-            if not self._weights[namespace]:
+        _, _, direction, _, _, _, owners, weight, level = rule
+        if level is None:
+            namespace = owners[0].policy.namespace
+            self._weight -= weight
+            left = self._weights[namespace] - weight
+            if left:
+                self._weights[namespace] = left
+            else:
                 del self._weights[namespace]
-        elif rule.level == STAGED:
-            self._promoted -= rule.weight
+        elif level == STAGED:
+            self._promoted -= weight
         else:
-            self._tiers.remove(_place(rule.direction, rule.level), rule.weight, self._sets(rule))
+            self._tiers.remove(_place(direction, level), weight, self._sets(rule))
             self._tiers_changed = True
-            if rule.identity in self._instead:
+            if identity in self._instead:
                 self._remove_closed(rule)
                 return
-        if not self._is_out(rule):
+        if not (self._out or self.staged_left_out or self._instead) or not self._is_out(rule):
             self._remove_flows(rule)
 
     def _remove_closed(self, rule: TrackedRule) -> None:
@@ -278,15 +283,13 @@ class BridgeRules:
 
     def _is_out(self, rule: TrackedRule) -> bool:
         """Whether a rule is left out of the flows."""
-        if not (self._out or self.staged_left_out or self._instead):
-            return False
         if rule.level is None:
             return rule.namespace in self._out
         return self.staged_left_out if rule.level == STAGED else rule.identity in self._instead
 
     def _resize(self, elements: PodSet | NetSet, size: int) -> None:
         """A set that rules of tiers may use has so many elements now."""
-        if self._tiers.uses(elements):
+        if self._tiers.total and self._tiers.uses(elements):
             self._tiers.resize(elements, size)
             self._tiers_changed = True
 
@@ -297,16 +300,19 @@ class BridgeRules:
         return found if rule.peers is None else [*found, (rule.peers, len(rule.peers.members))]
 
     def _add_flows(self, rule: TrackedRule) -> None:
-        stage, peers, level = self._clauses(rule), rule.peers, rule.level
-        if stage is None and level is not None:
-            stage = self._levels[_place(rule.direction, level)] = Clauses(_stage(rule.direction, level), self._encoder)
-        if stage is None:
-            return
+        identity, number, direction, subjects, peers, _, owners, _, level = rule
+        if level is None:
+            stage = self._stages[direction]
+        else:
+            place = _place(direction, level)
+            if place not in self._levels:
+                self._levels[place] = Clauses(_stage(direction, level), self._encoder)
+            stage = self._levels[place]
         self._changed[stage] = None
         if self._watch is not None and peers is not None and not self._uses(peers):
             self._watch(peers, True)
-        number, encode = rule.number, self._encoder.dimension
-        stage.add(number, rule.namespace, None if level is None else level.action)
+        encode = self._encoder.dimension
+        stage.add(number, owners[0].policy.namespace, None if level is None else level.action)
         dimensions = self._dimensions(rule)
         count = len(dimensions)
         for place_of_set, (elements_of, elements) in enumerate(dimensions, 1):
@@ -315,24 +321,24 @@ class BridgeRules:
                 self._users.setdefault(elements_of, {})[stage] = None
         if level is not None and level.names:
             self.names_changed = True
-            named = self._named[rule.identity] = NamedPeers(level.names, stage.stage)
-            for ofport in set(self._ports[rule.subjects]):
+            named = self._named[identity] = NamedPeers(level.names, stage.stage)
+            for ofport in set(self._ports[subjects]):
                 named.update(ofport, self._learned(ofport))
             # They are peers too: the second dimension.
-            stage.use(named, named.elements, self._encoder.dimension(rule.number, 2, len(dimensions)))
+            stage.use(named, named.elements, encode(number, 2, count))
 
     def _remove_flows(self, rule: TrackedRule) -> None:
-        stage, peers = self._clauses(rule), rule.peers
+        stage, number, peers, level = self._clauses(rule), rule.number, rule.peers, rule.level
         if stage is None:
             return
         self._changed[stage] = None
-        stage.remove(rule.number)
-        if (named := self._named.pop(rule.identity, None)) is not None:
+        stage.remove(number)
+        if self._named and (named := self._named.pop(rule.identity, None)) is not None:
             self.names_changed = True
-            stage.leave(named, named.elements, rule.number)
+            stage.leave(named, named.elements, number)
         for elements_of, elements in self._dimensions(rule):
-            stage.leave(elements_of, elements, rule.number)
-            if rule.level is not None and not isinstance(elements_of, frozenset) and elements_of not in stage.users:
+            stage.leave(elements_of, elements, number)
+            if level is not None and not isinstance(elements_of, frozenset) and elements_of not in stage.users:
                 users = self._users[elements_of]
                 del users[stage]
                 if not users:
@@ -344,25 +350,25 @@ class BridgeRules:
         for stage in self._stages.values():
             if peers in stage.users:
                 return True
-        return peers in self._users or self._tiers.uses(peers)
+        return bool(self._tiers.total or self._users) and (peers in self._users or self._tiers.uses(peers))
 
     def _dimensions(self, rule: TrackedRule) -> list[tuple[ElementSet, Collection[Element]]]:
         """Subjects, then peers and services where the rule restricts them, in the order of `render_rules`."""
-        found: list[tuple[ElementSet, Collection[Element]]] = [self._subjects(rule)]
-        if rule.peers is not None:
-            found.append((rule.peers, rule.peers.members))
-        if rule.services is not None:
-            matches = _service_matches(rule.services, self.userspace, allows(rule.level))
+        _, _, direction, subjects, peers, services, _, _, level = rule
+        found: list[tuple[ElementSet, Collection[Element]]]
+        if level is not None and level.everyone:
+            everyone = _everyone(level.tier, direction)
+            found = [(everyone, everyone)]
+        else:
+            found = [(subjects, self._ports[subjects])]
+        if peers is not None:
+            found.append((peers, peers.members))
+        if services is not None:
+            matches = _service_matches(services, self.userspace, allows(level))
             found.append((matches, matches))
-        elif rule.peers is None:
+        elif peers is None:
             found.append((_ANYTHING, _ANYTHING))  # a conjunction has at least two dimensions
         return found
-
-    def _subjects(self, rule: TrackedRule) -> tuple[ElementSet, Collection[Element]]:
-        if rule.level is not None and rule.level.everyone:
-            everyone = _everyone(rule.level.tier, rule.direction)
-            return everyone, everyone
-        return rule.subjects, self._ports[rule.subjects]
 
     # -- flows -------------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,8 @@ Sized = tuple[Hashable, int]  # a set of elements, and how many it has
 
 
 class TierWeights:
-    """`total` is about the number of flows: exact but for elements that several sets of a level have."""
+    """`total` is about the number of flows: exact but for elements that several sets of a level have. It is 0 only if
+    there is no rule."""
 
     __slots__ = ("_levels", "_sizes", "total")
 

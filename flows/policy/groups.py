@@ -53,10 +53,9 @@ class NamespaceScope:
         self.by_label: dict[Label, Group | dict[Group, None]] = {}  # one group mostly
         self.unlabelled: dict[Group, None] = {}
 
-    def register(self, group: Group) -> None:
+    def register(self, group: Group, term: Requirement | None) -> None:
         """File a group under the labels of its narrowest term; without one under `unlabelled`: any pod may fit it."""
         self.groups[group.selector] = group
-        term = narrowest_term(group.selector)
         if term is None:
             self.unlabelled[group] = None
             return

@@ -127,7 +127,7 @@ class PodIndex:
             else:
                 members = set().union(*[self._search(name, selector, term) for name in scope.names])
             found = Group(self.changed_sets, scope, selector, members)
-            scope.register(found)
+            scope.register(found, term)
         found.holders += 1
         return found
 
@@ -191,7 +191,7 @@ class PodIndex:
 
     def _scopes(self, namespace: str) -> list[NamespaceScope]:
         own = self._namespace_scopes.get(namespace)
-        others = self._selected.containing(namespace)
+        others = self._selected.containing.get(namespace)
         if others:
             return [own, *others] if own is not None else [*others]
         return [own] if own is not None else []

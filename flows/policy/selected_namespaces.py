@@ -6,7 +6,7 @@ Which pods the namespaces have, and what it means that one comes to a scope, is 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterable
+from collections.abc import Hashable, Iterable
 from typing import TypeVar
 
 from flows.cluster.model import Labels, Selector
@@ -18,7 +18,8 @@ _NO_SCOPES: dict[NamespaceScope, None] = {}
 
 
 class SelectedNamespaces:
-    """The namespaces by label, and the scopes of selectors by the labels of their narrowest terms.
+    """The namespaces by label, and the scopes of selectors by the labels of their narrowest terms. `containing` has the
+    scopes that a namespace is in, where there is any.
 
     Cost: with an In term, what has one of its labels; a selector without one, such as `{}`, meets every namespace. The
     first selector of all also costs the namespaces by label, which are kept from then on.
@@ -28,15 +29,11 @@ class SelectedNamespaces:
         self.scopes: dict[Selector, NamespaceScope] = {}
         self._labels: dict[str, Labels] = {}
         self._with: dict[Label, set[str]] | None = None
-        self._containing: dict[str, dict[NamespaceScope, None]] = {}
+        self.containing: dict[str, dict[NamespaceScope, None]] = {}
         self._of_label: dict[Label, dict[NamespaceScope, None]] = {}
         self._unlabelled: dict[NamespaceScope, None] = {}
 
     # -- scopes ------------------------------------------------------------------------------------------------------
-
-    def containing(self, name: str) -> Collection[NamespaceScope]:
-        """The scopes that a namespace is in."""
-        return self._containing.get(name, _NO_SCOPES)
 
     def scope(self, selector: Selector) -> NamespaceScope:
         """The scope of a selector, a new one where there is none."""
@@ -48,7 +45,7 @@ class SelectedNamespaces:
                     _post(self._with, name, labels.items())
             scope = self.scopes[selector] = NamespaceScope(selector, self._matching(selector))
             for name in scope.names:
-                self._containing.setdefault(name, {})[scope] = None
+                self.containing.setdefault(name, {})[scope] = None
             for label in _labels_of(selector):
                 self._of_label.setdefault(label, {})[scope] = None
             if narrowest_term(selector) is None:
@@ -59,7 +56,7 @@ class SelectedNamespaces:
         """Nobody uses the scope of this selector any more."""
         scope = self.scopes.pop(selector)
         for name in scope.names:
-            _discard(self._containing, name, scope)
+            _discard(self.containing, name, scope)
         for label in _labels_of(selector):
             _discard(self._of_label, label, scope)
         self._unlabelled.pop(scope, None)
@@ -84,7 +81,7 @@ class SelectedNamespaces:
         _unpost(self._with, name, old.items() - labels.items())
         _post(self._with, name, labels.items() - old.items())
         self._labels[name] = labels
-        candidates = {**self._containing.get(name, _NO_SCOPES), **self._unlabelled}
+        candidates = {**self.containing.get(name, _NO_SCOPES), **self._unlabelled}
         for label in labels.items():
             candidates.update(self._of_label.get(label, _NO_SCOPES))
         return [one for one in candidates if (name in one.names) != _selects(one, labels)]
@@ -94,17 +91,17 @@ class SelectedNamespaces:
         labels = self._labels.pop(name)
         if self._with is not None:
             _unpost(self._with, name, labels.items())
-        for scope in self._containing.pop(name, ()):
+        for scope in self.containing.pop(name, ()):
             scope.names.discard(name)
 
     def toggle(self, scope: NamespaceScope, name: str) -> bool:
         """A namespace comes to a scope, or goes from it. Returns whether it comes."""
         if name in scope.names:
             scope.names.discard(name)
-            _discard(self._containing, name, scope)
+            _discard(self.containing, name, scope)
             return False
         scope.names.add(name)
-        self._containing.setdefault(name, {})[scope] = None
+        self.containing.setdefault(name, {})[scope] = None
         return True
 
 

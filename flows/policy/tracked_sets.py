@@ -180,4 +180,8 @@ def tracked_rules_on(subjects: PodSet) -> list[TrackedRule]:
 
 def has_tracked_rules(subjects: PodSet) -> bool:
     """True when some tracked rule has exactly this set of subjects."""
-    return any(one.subjects is subjects for rule in subjects.rules for one in rule.compiled)
+    for rule in subjects.rules:  # no generator: this is asked at most changes of a pod
+        for one in rule.compiled:
+            if one.subjects is subjects:
+                return True
+    return False

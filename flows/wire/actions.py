@@ -65,6 +65,7 @@ _GOTO = struct.Struct("!HHB3x")
 _METER_INSTRUCTION = struct.Struct("!HHI")
 _ACTION_HEAD = struct.Struct("!HHIH")
 _PLAIN_OUTPUT = struct.Struct("!HHIH6x")
+_OUTPUT_PORT_END = struct.calcsize("!HHI")  # where the port ends in it
 _TO_GROUP = struct.Struct("!HHI")
 _GROUP_HEAD = struct.pack("!HH", _GROUP, _TO_GROUP.size)
 _MOVE = struct.Struct("!HHIHHHHII")
@@ -111,7 +112,12 @@ def _encode(actions: tuple[Action, ...], goto: int | None) -> bytes:
 
 def encode_outputs(ports: Iterable[int]) -> bytes:
     """As `encode_instructions` for a flow that sends to these ports, and nothing else: floods go to very many ports."""
-    return _apply(b"".join(map(_output_to, ports)))
+    sent = list(ports)
+    numbers = struct.pack(f"!{len(sent)}H", *sent)  # an ofport has 16 bits
+    size, place = _PLAIN_OUTPUT.size, _OUTPUT_PORT_END
+    actions = bytearray(_OUTPUT_TO_0 * len(sent))
+    actions[place - 2 :: size], actions[place - 1 :: size] = numbers[::2], numbers[1::2]
+    return _apply(bytes(actions))
 
 
 def encode_conjunctions(conjunctions: Iterable[Conjunction]) -> bytes:
@@ -132,11 +138,6 @@ def _apply(actions: bytes) -> bytes:
     if len(actions) + 8 > _MAX_LENGTH:
         raise MessageTooLong(f"the actions of a flow take {len(actions)} bytes")
     return _INSTRUCTION.pack(_APPLY_ACTIONS, len(actions) + 8) + actions
-
-
-@lru_cache(maxsize=1 << 16)  # an ofport has 16 bits
-def _output_to(port: int) -> bytes:
-    return _output(Output(port))
 
 
 def encode_actions(actions: tuple[Action, ...]) -> bytes:
@@ -168,6 +169,7 @@ def _output(action: Output) -> bytes:
     return _PLAIN_OUTPUT.pack(_OUTPUT, 16, action.port, most)
 
 
+_OUTPUT_TO_0 = _output(Output(0))
 _HAND_OVER = _PLAIN_OUTPUT.pack(_OUTPUT, 16, port_numbers.CONTROLLER_32, _MAX_LENGTH)
 
 

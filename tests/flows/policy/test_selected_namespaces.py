@@ -43,7 +43,9 @@ def test_namespaces_are_those_that_match(data: st.DataObject) -> None:
         for selector, scope in index.scopes.items():
             assert scope.names == {one for one, having in labels.items() if matches(selector, having)}
         for one in NAMES:
-            assert set(index.containing(one)) == {scope for scope in index.scopes.values() if one in scope.names}
+            assert set(index.containing.get(one, ())) == {
+                scope for scope in index.scopes.values() if one in scope.names
+            }
     for selector in list(index.scopes):
         index.forget(selector)
     for name in labels:
