@@ -115,6 +115,8 @@ class BandTemplates:
                 key = known.get(value)
                 if key is None:
                     key = known[value] = before + value.to_bytes(size, "big") + after
+            elif isinstance(element, int):
+                key = self._subject(element)
             else:
                 key = self.key(element)
             found.append(key)

@@ -200,7 +200,7 @@ class PolicyEngine:
             self._selecting.replace_promoted(key, before, after)
 
     def _replace_rules(self, old: Iterable[tuple[RuleKey, RuleRef]], new: Iterable[tuple[RuleKey, RuleRef]]) -> None:
-        before = {ref: key for key, ref in old}
+        before = {ref: key for key, ref in old} if old else {}
         for key, ref in new:
             previous = before.pop(ref, None) if before else None
             if previous != key:
@@ -315,21 +315,14 @@ class PolicyEngine:
         resolved = rule.resolve()
         if not resolved:
             return []
-        identities = {one.services: one.identity for one in rule.compiled}
-        key, weight = rule.key, rule.weight
-        return [
-            new_tuple(
-                UnnumberedRule,
-                (
-                    identities.get(services) or rule_identity(key, services),
-                    subjects,
-                    peers,
-                    services,
-                    rule_weight(weight, services),
-                ),
-            )
-            for subjects, peers, services in resolved
-        ]
+        identities = {one.services: one.identity for one in rule.compiled} if rule.compiled else {}
+        key, prefixes = rule.key, rule.weight
+        found = []
+        for subjects, peers, services in resolved:
+            identity = identities.get(services) or rule_identity(key, services)
+            weight = rule_weight(prefixes, services)
+            found.append(new_tuple(UnnumberedRule, (identity, subjects, peers, services, weight)))
+        return found
 
     def _number(self, rule: PolicyRule, unnumbered: list[UnnumberedRule]) -> list[int]:
         """The numbers of the new tracked rules of a rule. Those that it had before keep theirs; the numbers of others
@@ -354,14 +347,14 @@ class PolicyEngine:
         """Set the tracked rules of a rule. `changes` get what differs."""
         before = {one.identity: one for one in rule.compiled} if rule.compiled else {}
         owners = tuple(rule.owners)
-        direction, level = rule.key.direction, rule.key.level
+        direction, _, _, _, level = rule.key
         if level is not None and rule in self._failed:
             level = level._replace(action=Action.DENY)
         compiled = []
         renumbered = self._numbers.renumbered
         for (identity, subjects, peers, services, weight), number in zip(unnumbered, numbers, strict=True):
             old = before.pop(identity, None)
-            if identity in renumbered:
+            if renumbered and identity in renumbered:
                 number = self._numbers.number(identity)
             new = new_tuple(
                 TrackedRule, (identity, number, direction, subjects, peers, services, owners, weight, level)
@@ -370,7 +363,8 @@ class PolicyEngine:
             if new != old:
                 changes.append(new_tuple(RuleChange, (old, new)))
         rule.compiled = tuple(compiled)
-        changes += [RuleChange(gone, None) for gone in before.values()]
+        if before:
+            changes += [RuleChange(gone, None) for gone in before.values()]
 
     def _renumber(self, computed: Collection[PolicyRule]) -> Iterator[RuleChange]:
         """Set the numbers of renumbered tracked rules whose rules were not computed. Yields what differs."""

@@ -86,13 +86,13 @@ class NamespaceScope:
 
     def candidates(self, labels: Iterable[Label]) -> list[Group]:
         """The groups that may select a pod with these labels; a group may come more than once."""
-        found = [*self.unlabelled]
-        if self.by_label:
-            for label in labels:
-                one = self.by_label.get(label)
+        found, filed = [*self.unlabelled], self.by_label
+        for label in labels if filed else ():
+            if label in filed:
+                one = filed[label]
                 if isinstance(one, dict):
                     found += one
-                elif one is not None:
+                else:
                     found.append(one)
         return found
 

@@ -191,10 +191,11 @@ class PodIndex:
 
     def _scopes(self, namespace: str) -> list[NamespaceScope]:
         own = self._namespace_scopes.get(namespace)
+        found = [own] if own is not None else []
         others = self._selected.containing.get(namespace)
         if others:
-            return [own, *others] if own is not None else [*others]
-        return [own] if own is not None else []
+            found += others
+        return found
 
     def _labels_of(self, namespace: str) -> Labels:
         return self._labels.get(namespace) or {NAMESPACE_NAME_LABEL: namespace}

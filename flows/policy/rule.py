@@ -192,8 +192,10 @@ class NodePolicy:
 
 def policy_rules(policy: Policy) -> Iterable[tuple[RuleKey, RuleRef]]:
     """The valid rules of a policy in the directions in which it isolates, with their places in the manifest."""
+    key, subjects = policy.key, policy.subjects
+    namespace = key.namespace
     for direction in policy.isolates:
         for number, rule in enumerate(policy.rules(direction)):
             if rule is not None:
-                key = new_tuple(RuleKey, (direction, policy.key.namespace, policy.subjects, rule, None))
-                yield key, new_tuple(RuleRef, (policy.key, direction, number, False, False))
+                says = new_tuple(RuleKey, (direction, namespace, subjects, rule, None))
+                yield says, new_tuple(RuleRef, (key, direction, number, False, False))

@@ -5,7 +5,7 @@ Nothing is decided here about which pods or addresses belong to a set; see `pod_
 
 from __future__ import annotations
 
-from flows.cluster.model import EVERYTHING, Direction, PortSpec
+from flows.cluster.model import EVERYTHING, Direction, Peer, PortSpec
 from flows.policy.combined_sets import (
     DestinationsByPort,
     PeersKey,
@@ -67,17 +67,19 @@ class RuleSets:
 
     def _peers(self, key: RuleKey) -> NetSet | None:
         """The addresses and prefixes of a rule's peers; None when it has no peers, which means every peer."""
+        level, peers = key.level, key.rule.peers
+        if level is None and len(peers) == 1 and (one := peers[0]).ip_block is None:  # as most rules have
+            return self.index.tracked_addresses(self._peer_group(key, one))
         if not key.has_peers:
             return None
-        level = key.level
         track = self.index.tracked_contested if level is not None and level.doubt else self.index.tracked_addresses
         found: list[NetSet] = [track(group) for group in self._peer_groups(key)]
         if level is not None:
             found += [self.nodes.group(selector) for selector in level.nodes]
-        if len(found) == len(key.rule.peers) == 1 and key.rule.peers[0].ip_block is None:
+        if len(found) == len(peers) == 1 and peers[0].ip_block is None:
             return found[0]
         sources = list(dict.fromkeys(found))
-        blocks = [peer.ip_block for peer in key.rule.peers if peer.ip_block is not None]
+        blocks = [peer.ip_block for peer in peers if peer.ip_block is not None]
         if len(sources) == 1 and not blocks:
             return sources[0]
         union_key = frozenset(sources), frozenset(blocks)
@@ -88,18 +90,18 @@ class RuleSets:
         return union
 
     def _peer_groups(self, key: RuleKey) -> list[Group]:
-        """The groups of a rule's peers, each held once for every peer that names it.
+        """The groups of a rule's peers, each held once for every peer that names it."""
+        return [self._peer_group(key, peer) for peer in key.rule.peers if peer.ip_block is None]
+
+    def _peer_group(self, key: RuleKey, peer: Peer) -> Group:
+        """The group of one peer, held once more.
 
         A peer without a namespaceSelector means pods of the policy's namespace, one without a podSelector all pods.
         """
-        return [
-            self.index.group(
-                key.namespace if peer.namespaces is None else peer.namespaces,
-                peer.pods if peer.pods is not None else EVERYTHING,
-            )
-            for peer in key.rule.peers
-            if peer.ip_block is None
-        ]
+        return self.index.group(
+            key.namespace if peer.namespaces is None else peer.namespaces,
+            peer.pods if peer.pods is not None else EVERYTHING,
+        )
 
     def _acquire_subjects_by_port(
         self, group: Group, names: tuple[PortSpec, ...], numbered: ServiceRanges

@@ -115,10 +115,11 @@ class SelectingPolicies:
             groups[group] = policy
         else:
             del groups[group]
-        if group.members or group in self._index.changed_sets:
+        self.changed |= group.members
+        if group in self._index.changed_sets:
             # Also the pods added or removed since the last `compute_changes`: when it reads the log, no policy may
             # isolate the group any more.
-            self.changed.update(group.members, group.changed())
+            self.changed.update(group.changed())
 
     # -- questions ---------------------------------------------------------------------------------------------------
 
