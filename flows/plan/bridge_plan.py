@@ -79,13 +79,14 @@ class BridgePlan:
     """`flows` are the desired flows: bodies by key; `groups` the desired groups that flows refer to.
 
     `services` keeps those of Services. `error` says why all rules are left out, "" when they are not. `refused` has the
-    ports whose flows cannot be made, by ofport, and why.
+    ports whose flows cannot be made, by ofport, and why. `left` has the pods that lost a port since somebody emptied
+    it, by ofport; None for several.
     """
 
     __slots__ = (
         "_audited", "_beyond", "_bridge", "_chunks", "_encoder", "_learned", "_pieces", "_ports", "_remotes",
-        "_shows_beyond", "_staged", "_tiers", "answers", "dns_servers", "error", "flows", "groups", "refused", "routes",
-        "rules", "services", "userspace",
+        "_shows_beyond", "_staged", "_tiers", "answers", "dns_servers", "error", "flows", "groups", "left", "refused",
+        "routes", "rules", "services", "userspace",
     )  # fmt: skip
 
     def __init__(
@@ -100,6 +101,7 @@ class BridgePlan:
         self.routes = routes
         self.error = ""
         self.refused: dict[int, str] = {}
+        self.left: dict[int, Key | None] = {}
         self._learned = learned
         self.rules = BridgeRules(userspace, encoder, watch, self._learned_at)
         self._encoder = encoder
@@ -301,6 +303,9 @@ class BridgePlan:
 
     def _make_port(self, pod: PodBinding, isolated: frozenset[Applies]) -> None:
         isolated = _SHARED_ISOLATION.setdefault(isolated, isolated)
+        before = self._ports.get(pod.ofport)
+        if before is not None and before.pod.pod != pod.pod:
+            self._note_left(pod.ofport, before)
         self._ports[pod.ofport] = new_tuple(RenderedPort, (pod, isolated))
         try:
             keys, bodies = self._encoder.pod(pod, isolated, self.routes)
@@ -314,13 +319,18 @@ class BridgePlan:
             self.refused.pop(pod.ofport, None)
 
     def _remove_port(self, ofport: int, chunks: set[int]) -> None:
-        if self._ports.pop(ofport, None) is not None:
+        if (before := self._ports.pop(ofport, None)) is not None:
+            self._note_left(ofport, before)
             self.refused.pop(ofport, None)
             self._pieces.drop(ofport)
             self._note_applying(ofport, None, frozenset())
             self.answers.forget(ofport)
             self.rules.update_names(ofport)
             self._set_flooded(ofport, False, chunks)
+
+    def _note_left(self, ofport: int, before: RenderedPort) -> None:
+        pod = before.pod.pod
+        self.left[ofport] = pod if self.left.get(ofport, pod) == pod else None
 
     def _set_flooded(self, ofport: int, flooded: bool, changed: set[int]) -> None:
         """Whether floods go to a port; `changed` gets the port's chunk where that differs."""
