@@ -201,10 +201,11 @@ def render_rules(flows: FlowSet, binding: Binding, policy: NodePolicy) -> None:
 
 def has_room_for_staged(policy: NodePolicy, pods: Collection[Key]) -> bool:
     """Whether a bridge with these pods has room for the rules as they are once staged policies are promoted, beside
-    those in force."""
+    those in force. No rules need none."""
     here = [one for one in policy.rules if not one.subjects.isdisjoint(pods)]
-    weight = sum(one.weight for one in here if one.level is None or one.level == STAGED)
-    return weight <= flow_limits.MAX_BRIDGE_FLOWS
+    promoted = sum(one.weight for one in here if one.level == STAGED)
+    in_force = sum(one.weight for one in here if one.level is None)
+    return not promoted or in_force + promoted <= flow_limits.MAX_BRIDGE_FLOWS
 
 
 def _render_stage(

@@ -330,6 +330,20 @@ def test_a_port_that_gives_its_pod_an_address_changes_other_bridges() -> None:
     assert len(walk.seen["db", "n2"]) == len(before) + 1
 
 
+def test_a_staged_deletion_is_looked_up_where_there_are_too_many_rules(monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows.cluster.model import EVERYTHING, Direction, Pod, Policy, PortSpec, Rule
+
+    monkeypatch.setattr(flow_limits, "MAX_BRIDGE_FLOWS", 1)
+    key, rule = Key("x", "a"), Rule(ports=(PortSpec(Protocol.TCP, 80),))  # more than one flow
+    policy = Policy(Key("x", "p"), EVERYTHING, frozenset({Direction.INGRESS}), (rule,)).stage_deletion()
+    walk = Walk(0)
+    walk.cluster = Cluster(pods={key: Pod(key, node="n1")}, policies={policy.key: policy})
+    walk.world.set_cluster(walk.cluster)
+    walk.world.set_bridge(BridgeState("db", "n1", 1, "n1", interfaces=(port("a0", 1, "x/a", ip_addresses="10.0.0.1"),)))
+    walk.check()
+    assert not walk.world.staged_left_out()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", [NetworkMode.FLAT, NetworkMode.OVERLAY])
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
