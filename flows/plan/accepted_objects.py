@@ -214,7 +214,7 @@ class AcceptedObjects:
 
     def mark_moved(self, keys: Iterable[Key]) -> None:
         """Ports of these pods came or went: their addresses may be other pods' now."""
-        for key in keys if self.leaving.addresses else ():
+        for key in keys:
             self.leaving.mark_doubtful(key, _addresses_in(self.engine, key))
 
     @property

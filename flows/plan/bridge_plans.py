@@ -66,7 +66,9 @@ class BridgePlans:
         self.patterns: dict[Key, NamePatterns] = {}  # of the rules that select a pod, since rules or subjects changed
         self._readers: dict[BridgeName, BindingReader] = {}
         self._bindings: dict[BridgeName, BindingResult] = {}  # what readers have, where it was asked for
-        self._new_plans: set[BridgeName] = set()  # since `apply_policy`: their ports have all that isolates their pods
+        # Since `apply_policy`, new plans, and new ports by bridge and ofport: these have what applies to their pods.
+        self._new_plans: set[BridgeName] = set()
+        self._new_ports: set[tuple[BridgeName, int]] = set()
 
     # -- reading and planning one bridge -----------------------------------------------------------------------------
 
@@ -117,6 +119,8 @@ class BridgePlans:
                 gone = [ofport for ofport in gone if ofport not in again]
             plan.set_dns(self._dns_servers_at(name))
             plan.update(found.bridge, gone, found.added, isolated)
+            for pod in found.added:
+                self._new_ports.add((name, pod.ofport))
             if routes:
                 self._place_services(name, plan)
             return set()
@@ -164,7 +168,8 @@ class BridgePlans:
             affected = {key for key in affected if (pod := pods.get(key)) is None or not pod.addresses}
         for key in affected:
             self.update_port_addresses(key)
-        self._objects.mark_moved(moved)
+        if self._objects.leaving.addresses:
+            self._objects.mark_moved(moved)
         return moved
 
     def update_port_addresses(self, key: Key) -> None:
@@ -226,9 +231,10 @@ class BridgePlans:
             affected |= self.distributor.distribute(changes, moved, engine)
         if self._learned.changes:
             affected |= self._update_names()
-        new_plans, self._new_plans = self._new_plans, set()
         if changes.isolation:
-            affected |= self._isolate_all(changes.isolation, new_plans)
+            affected |= self._isolate_all(changes.isolation)
+        self._new_plans.clear()
+        self._new_ports.clear()
         if services.changed:
             affected |= self._update_services()
         found = self._take_changes(affected)
@@ -264,16 +270,22 @@ class BridgePlans:
                     self.fail(name, error)
         return affected
 
-    def _isolate_all(self, pods: Collection[Key], new_plans: set[BridgeName]) -> set[BridgeName]:
+    def _isolate_all(self, pods: Collection[Key]) -> set[BridgeName]:
         """Tell plans, but new ones, what applies to these pods. Returns the bridges whose plans that changed."""
+        new_plans, new_ports = self._new_plans, self._new_ports
         if new_plans >= self._bridges.keys():
             return set()  # as when a controller starts
         affected: set[BridgeName] = set()
-        applying = self._objects.engine.applying_to(len(pods))
+        applying: IsolationOf | None = None
         for key in pods:
-            for name, ofport in self.pod_ports.of(key):
+            for place in self.pod_ports.of(key):
+                name, ofport = place
                 self.to_show.add(name)  # the policies that isolate the pod may be others
-                if name not in new_plans and self._isolate(name, ofport, applying, key):
+                if name in new_plans or place in new_ports:
+                    continue
+                if applying is None:
+                    applying = self._objects.engine.applying_to(len(pods))
+                if self._isolate(name, ofport, applying, key):
                     affected.add(name)
         return affected
 

@@ -296,10 +296,12 @@ class Clauses:
             if bodies is None:
                 found = self._take_bands(dirty)
             else:
-                found = dict(zip(self._templates(0).keys(dirty), bodies, strict=True))
+                templates = self._first_band or self._templates(0)
+                found = dict(zip(templates.keys(dirty), bodies, strict=True))
             self._dirty = set()
         if self._dirty_rules:
-            hit_key = self._templates(0).hit_key if self.bands == 1 else self._hit_key
+            templates = self._first_band or self._templates(0)
+            hit_key = templates.hit_key if self.bands == 1 else self._hit_key
             there, actions, encode = self._namespaces, self._actions, self._encoder.hit_body
             for number in self._dirty_rules:
                 body = encode(self.stage, number, actions.get(number)) if number in there else None

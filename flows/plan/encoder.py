@@ -91,7 +91,7 @@ class FlowEncoder:
 
     def outputs(self, ports: Iterable[int]) -> Body:
         """The body of a pipeline flow that sends to these ofports, in order."""
-        return Body(_PIPELINE_COOKIE, encode_outputs(ports))
+        return new_tuple(Body, (_PIPELINE_COOKIE, encode_outputs(ports)))
 
     def fixed_flows(self, userspace: bool, routes: bool = False) -> EncodedFlows:
         """The flows that all bridges have of a datapath type that route, or do not. Bridges share them."""

@@ -409,8 +409,10 @@ class World(WorldState):
         plans = self._plans
         plans.replanned |= stale
         moved: set[Key] = set()
-        new = [self.bridges[name] for name in stale if name not in plans.by_bridge]
-        isolated = self.engine.applying_to(len(stale) + sum([len(bridge.interfaces) for bridge in new]))
+        asked = len(stale)
+        for name in stale - plans.by_bridge.keys():
+            asked += len(self.bridges[name].interfaces)
+        isolated = self.engine.applying_to(asked)
         for name in sorted(stale):
             if self.owners.refusal(name):
                 moved.update(plans.pod_ports.on(name))
