@@ -410,8 +410,9 @@ class World(WorldState):
         plans.replanned |= stale
         moved: set[Key] = set()
         asked = len(stale)
-        for name in stale - plans.by_bridge.keys():
-            asked += len(self.bridges[name].interfaces)
+        for name in stale:
+            if name not in plans.by_bridge:
+                asked += len(self.bridges[name].interfaces)
         isolated = self.engine.applying_to(asked)
         for name in sorted(stale):
             if self.owners.refusal(name):
