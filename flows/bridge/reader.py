@@ -53,6 +53,11 @@ class BindingChange(NamedTuple):
 class BindingReader:
     """The ports of one bridge as they were read last, and their claims."""
 
+    __slots__ = (
+        "_bound", "_bridge", "_claims", "_contested", "_decided", "_dirty", "_local_mac", "_naming", "_own",
+        "_own_addresses", "_ports", "_routing", "_tunnel", "_uplinks",
+    )  # fmt: skip
+
     def __init__(self) -> None:
         self._bridge: BridgeState | None = None
         self._ports: dict[str, _Port] = {}  # by the interface's uuid

@@ -17,6 +17,7 @@ out, so that isolated pods receive nothing.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from operator import attrgetter
@@ -119,7 +120,7 @@ class BridgePlan:
         self.dns_servers: tuple[DnsServer, ...] | None = None  # None where answers cannot be held
         self._bridge: BridgeBinding | None = None
         self._remotes = RemoteNodes(self._pieces, encoder, _REMOTE_NODES)
-        self._chunks: dict[int, set[int]] = {}  # ofports that floods go to, by chunk
+        self._chunks: dict[int, list[int]] = {}  # ofports that floods go to, by chunk, sorted
 
     # -- changes -----------------------------------------------------------------------------------------------------
 
@@ -335,14 +336,21 @@ class BridgePlan:
     def _set_flooded(self, ofport: int, flooded: bool, changed: set[int]) -> None:
         """Whether floods go to a port; `changed` gets the port's chunk where that differs."""
         number = flood_chunk(ofport)
-        chunk = self._chunks.setdefault(number, set())
-        if flooded != (ofport in chunk):
-            changed.add(number)
+        chunk = self._chunks.get(number)
+        if chunk is None:
             if flooded:
-                chunk.add(ofport)
-            else:
-                chunk.discard(ofport)
-        if not chunk:
+                self._chunks[number] = [ofport]
+                changed.add(number)
+            return
+        place = bisect_left(chunk, ofport)
+        if flooded == (place < len(chunk) and chunk[place] == ofport):
+            return
+        changed.add(number)
+        if flooded:
+            chunk.insert(place, ofport)
+        elif len(chunk) > 1:
+            del chunk[place]
+        else:
             del self._chunks[number]
 
     def _render_flood(self, changed: set[int], before: BridgeBinding | None) -> None:
@@ -356,9 +364,9 @@ class BridgePlan:
             if not ports:
                 pieces.drop(_FLOOD_CHUNKS + number)
             elif keys:
-                pieces.put(_FLOOD_CHUNKS + number, keys, (self._encoder.outputs(sorted(ports)),))
+                pieces.put(_FLOOD_CHUNKS + number, keys, (self._encoder.outputs(ports),))
             else:
-                pieces.put(_FLOOD_CHUNKS + number, *self._encoder.flood_chunk(number, tuple(sorted(ports))))
+                pieces.put(_FLOOD_CHUNKS + number, *self._encoder.flood_chunk(number, tuple(ports)))
         if differs:
             self._render(_FLOOD, partial(render_flood_to_all, chunks=self._chunks, uplink=uplink))
 

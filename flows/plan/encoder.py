@@ -6,7 +6,7 @@ Single flows go through the codec; the many and alike flows of pods' ports and o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -89,7 +89,7 @@ class FlowEncoder:
         """Any flow."""
         return encode_key(flow.table, flow.priority, flow.match), encode_body(flow.cookie, flow.actions, flow.goto)
 
-    def outputs(self, ports: Iterable[int]) -> Body:
+    def outputs(self, ports: Sequence[int]) -> Body:
         """The body of a pipeline flow that sends to these ofports, in order."""
         return new_tuple(Body, (_PIPELINE_COOKIE, encode_outputs(ports)))
 

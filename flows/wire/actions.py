@@ -8,7 +8,7 @@ See `flows.openflow.actions` for what an action does, and `learn` for the layout
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -110,12 +110,11 @@ def _encode(actions: tuple[Action, ...], goto: int | None) -> bytes:
     return _INSTRUCTION.pack(_APPLY_ACTIONS, len(body) + 8) + body + goes
 
 
-def encode_outputs(ports: Iterable[int]) -> bytes:
+def encode_outputs(ports: Sequence[int]) -> bytes:
     """As `encode_instructions` for a flow that sends to these ports, and nothing else: floods go to very many ports."""
-    sent = list(ports)
-    numbers = struct.pack(f"!{len(sent)}H", *sent)  # an ofport has 16 bits
+    numbers = struct.pack(f"!{len(ports)}H", *ports)  # an ofport has 16 bits
     size, place = _PLAIN_OUTPUT.size, _OUTPUT_PORT_END
-    actions = bytearray(_OUTPUT_TO_0 * len(sent))
+    actions = bytearray(_OUTPUT_TO_0 * len(ports))
     actions[place - 2 :: size], actions[place - 1 :: size] = numbers[::2], numbers[1::2]
     return _apply(bytes(actions))
 
