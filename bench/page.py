@@ -84,7 +84,9 @@ priority on two shared cores under a load of 5 to 9, world A in full:
 | policy added | 0.104, then 0.090 | 0.86 | 0.32, then 0.21 | 0.66 |
 
 About half of what is saved after other work comes of large pages, the rest, and nearly all one after another, of fewer
-calls, copies and look-ups. Earlier, the version before in turns with the one before it, under a load of 4 to 25:
+calls, copies and look-ups. A pod that 1,000 policies with `namespaceSelector: {{}}` contain (5,000 pods, 500 bridges)
+takes 3.1 to 3.5 ms instead of 5.0 to 5.2. Earlier, the version before in turns with the one before it, under a load of
+4 to 25:
 
 | CPU | before | then | ratio |
 |---|---|---|---|
