@@ -22,7 +22,7 @@ import yaml
 from flows.pipeline.priorities import DEFAULT_OF_POD
 from flows.pipeline.tables import EGRESS_DEFAULT
 from flows.render.answers import LISTENING_SECONDS
-from tests.helpers.lab.datapath_choice import userspace_only
+from tests.helpers.lab.datapath_choice import KERNEL
 from tests.helpers.lab.dns_server import Resolver, answer_to, dns_server, echo_server
 from tests.helpers.lab.truth_lab import OUTSIDE_END, PLACEMENT, world_lab
 from tests.helpers.waiting import until
@@ -204,7 +204,12 @@ def test_a_hundred_addresses_come_over_tcp(lab: Lab) -> None:
         assert pod.connects(address, PORT), address
 
 
-@userspace_only  # the kernel's may hand it over as one packet, which is lost at the pod's port: ADR 21
+@pytest.mark.xfail(
+    KERNEL,
+    reason="the kernel's datapath hands it over as one packet, longer than the pod's port takes: docs/adr/0021",
+    raises=TimeoutError,
+    strict=True,
+)
 def test_an_answer_in_fragments_comes_and_opens_nothing(lab: Lab) -> None:
     pod = resolver(lab, "x/b")
     TABLE["parts.example.com"] = ADDRESSES[20:]
