@@ -171,6 +171,7 @@ KERNEL_TESTS ?= tests/packets tests/node/test_cni.py $(patsubst %,tests/deploy/t
 .PHONY: kernel-test
 kernel-test: ## tests on real packets with the kernel's datapath, in a Linux that is a program: KERNEL_TESTS=FILES (three quarters of an hour)
 	@scripts/bootstrap --dev --lab
+	@tests/envtest/build --if-missing
 	@tests/kernel/build --if-missing
 	@TEST_DATAPATH=kernel tests/kernel/run $(BIN)/python -m pytest -n 0 -p no:cacheprovider $(KERNEL_TESTS)
 
