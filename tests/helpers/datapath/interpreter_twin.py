@@ -48,6 +48,8 @@ class InterpreterTwin:
         self.interpreter = Interpreter(
             numbered, tables=ANY_TABLE, ports=self.names, choose=_the_only_one, groups=groups
         )
+        # What the datapath counted for earlier flows and did not report yet would count for these, by a new look-up.
+        self.bridge.settle()
         self.bridge.clear()
         switch.ofctl("del-groups", self.bridge.target)
         for group in groups:
