@@ -23,7 +23,7 @@ demo: ## watch a policy take effect on real packets (needs root)
 
 .PHONY: test
 test: ## run all tests (needs root)
-	@scripts/bootstrap --dev --lab --browser --root
+	@scripts/bootstrap --dev --node --browser --compiler --root
 	@tests/envtest/build --if-missing
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
@@ -65,13 +65,13 @@ HOURS ?= 1
 
 .PHONY: chaos
 chaos: ## faults on three replicas under traffic, every probe judged: SEED=1 SCHEDULES=3, or SCHEDULE=FILE (needs root)
-	@scripts/bootstrap --dev --lab --compiler --root
+	@scripts/bootstrap --dev --node --compiler --root
 	@tests/envtest/build --if-missing
 	@$(BIN)/python -m tests.chaos run --schedules $(SCHEDULES) $(if $(SEED),--seed $(SEED)) $(if $(SCHEDULE),--schedule $(SCHEDULE))
 
 .PHONY: soak
 soak: ## the same for HOURS=1 hours, with memory, descriptors and flows in build/soak (needs root)
-	@scripts/bootstrap --dev --lab --compiler --root
+	@scripts/bootstrap --dev --node --compiler --root
 	@tests/envtest/build --if-missing
 	@$(BIN)/python -m tests.chaos soak --hours $(HOURS) $(if $(SEED),--seed $(SEED))
 
@@ -145,7 +145,7 @@ bench: ## measure what Headgate costs here: SIZE=short|full, NAMES="rules change
 
 .PHONY: performance
 performance: ## measure everything in full and write docs/performance.md with its plots (some minutes; needs root)
-	@scripts/bootstrap --lab --root
+	@scripts/bootstrap --node --root
 	@$(BIN)/python -m bench.page docs
 
 .PHONY: page-images
@@ -170,7 +170,7 @@ KERNEL_TESTS ?= tests/packets tests/node/test_cni.py $(patsubst %,tests/deploy/t
 
 .PHONY: kernel-test
 kernel-test: ## tests on real packets with the kernel's datapath, in a Linux that is a program: KERNEL_TESTS=FILES (three quarters of an hour)
-	@scripts/bootstrap --dev --lab
+	@scripts/bootstrap --dev --node
 	@tests/envtest/build --if-missing
 	@tests/kernel/build --if-missing
 	@TEST_DATAPATH=kernel tests/kernel/run $(BIN)/python -m pytest -n 0 -p no:cacheprovider $(KERNEL_TESTS)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
+import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -115,9 +117,11 @@ def test_the_unit_is_understood_and_locked_down(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
 def test_shellcheck_has_nothing_to_say(script: Path) -> None:
-    if shutil.which("shellcheck") is None:
+    # `make test` installs it beside this Python, which need not be in PATH.
+    shellcheck = shutil.which("shellcheck", path=os.pathsep.join((sysconfig.get_path("scripts"), os.environ["PATH"])))
+    if shellcheck is None:
         pytest.skip("shellcheck is not installed")
     done = subprocess.run(
-        ["shellcheck", "--external-sources", str(script)], cwd=ROOT, capture_output=True, text=True, check=False
+        [shellcheck, "--external-sources", str(script)], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.stdout + done.stderr == ""

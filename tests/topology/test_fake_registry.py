@@ -34,7 +34,10 @@ def url(tmp_path: Path) -> Iterator[str]:
         for name in archive.getnames():
             if name.endswith("layer.tar"):
                 with tarfile.open(fileobj=archive.extractfile(name)) as layer:
-                    layer.extract("agnhost", tmp_path, filter="data")
+                    program = layer.extractfile("agnhost")
+                    assert program is not None
+                    (tmp_path / "agnhost").write_bytes(program.read())
+    (tmp_path / "agnhost").chmod(0o755)
     for place, data in registry_files(images / "pause.tar", "pause", "testing").items():
         path = tmp_path / place
         path.parent.mkdir(parents=True, exist_ok=True)

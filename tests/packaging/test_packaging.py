@@ -66,10 +66,12 @@ def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     return set(zipfile.ZipFile(next(target.glob("*.whl"))).namelist())
 
 
+@pytest.mark.process
 def test_a_wheel_holds_every_file_of_the_packages(source: Path, wheel: set[str]) -> None:
     files = [path for name in PACKAGES for path in (source / name).rglob("*") if path.is_file()]
     assert {str(path.relative_to(source)) for path in files} - wheel == set()
 
 
+@pytest.mark.process
 def test_a_wheel_holds_nothing_else(wheel: set[str]) -> None:
     assert {name.split("/")[0].split("-")[0] for name in wheel} == {*PACKAGES, "headgate"}

@@ -10,6 +10,8 @@ import pytest
 
 from tests.helpers.paths import ROOT
 
+pytestmark = pytest.mark.process
+
 SETUP = """from setuptools import setup
 
 setup(
