@@ -98,6 +98,7 @@ put_back() {
 undo_role() { put_back Interface "$1" external_ids headgate-role "$2"; }
 undo_hwaddr() { put_back Bridge "$1" other_config hwaddr ''; }
 undo_hostname() { put_back Open_vSwitch . external_ids hostname "$2"; }
+undo_name() { put_back Open_vSwitch . external_ids headgate-node-name "$2"; }
 
 undo_ssl() {
     if [ -n "$2" ]; then
@@ -231,6 +232,7 @@ if command -v ovs-vsctl >/dev/null 2>&1; then
     each hwaddr undo_hwaddr
     each fragments undo_fragments
     each bridge undo_bridge
+    each headgate-node-name undo_name
     each hostname undo_hostname
     each service undo_service
 fi

@@ -330,7 +330,8 @@ kubelet_name() {
 is_host_name() { [ "$(lower "${1%%.*}")" = "$(lower "$(hostname | sed 's/\..*//')")" ]; }
 
 name_node() {
-    standing=$(value Open_vSwitch . external_ids:hostname)
+    standing=$(value Open_vSwitch . external_ids:headgate-node-name)
+    standing=${standing:-$(value Open_vSwitch . external_ids:hostname)}
     wanted=${name:-$(kubelet_name)}
     if [ -z "$wanted" ]; then
         wanted=$standing
@@ -338,9 +339,17 @@ name_node() {
             wanted=$(lower "$(hostname)")
         fi
     fi
-    if [ "$standing" != "$wanted" ]; then
-        remember hostname . "$standing"
-        vsctl set Open_vSwitch . "external_ids:hostname=\"$wanted\""
+    set_name headgate-node-name "$wanted"
+    set_name hostname "$wanted"
+}
+
+# set_name KEY NAME: Open vSwitch's own scripts write the host name into `hostname`, releases as 3.1 over any other, at each
+# start. So the name stands in a key that they do not know, too.
+set_name() {
+    standing=$(value Open_vSwitch . "external_ids:$1")
+    if [ "$standing" != "$2" ]; then
+        remember "$1" . "$standing"
+        vsctl set Open_vSwitch . "external_ids:$1=\"$2\""
     fi
 }
 
@@ -442,4 +451,4 @@ lead_all Manager Open_vSwitch . manager_options "$ovsdb_port"
 # Last: if the controller is reached over the bridge, in-band control has set its flows by now.
 [ "$move" = no ] || move_addresses
 [ "$cni" = no ] || apply_network
-say "$(value Open_vSwitch . external_ids:hostname) $outcome: $bridge leads to $scheme:$(printf '%s' "$controllers" | sed 's/^ //; s/ /, /g')"
+say "$(value Open_vSwitch . external_ids:headgate-node-name) $outcome: $bridge leads to $scheme:$(printf '%s' "$controllers" | sed 's/^ //; s/ /, /g')"

@@ -15,6 +15,8 @@ from flows.bridge.external_ids import NODE_ADDRESSES_KEY
 from flows.bridge.state import BridgeState, InterfaceState
 from flows.openflow.port_numbers import LOCAL_16
 
+# external_ids of Open_vSwitch: the name of the Node, before `hostname`, which Open vSwitch may write at each start.
+NODE_NAME_KEY = "headgate-node-name"
 NODE_READY_KEY = "headgate-node-ready"  # external_ids of Open_vSwitch: the revision of the settings that are applied
 NODE_MISSING_KEY = "headgate-node-missing"  # and what is missing on the node, in words
 MAX_REVISION_LENGTH = 64  # characters
@@ -24,9 +26,9 @@ _YIELD_EVERY = 200  # interfaces read, after which other green threads run
 
 
 class DatabaseIdentity(NamedTuple):
-    """A database: the uuid of its Open_vSwitch row, and its machine's system-id and hostname from external_ids.
+    """A database: the uuid of its Open_vSwitch row, and its machine's system-id and name from external_ids.
 
-    `ready` and `missing` are what the node's own program says there: see BridgeState.
+    `hostname` names its Node. `ready` and `missing` are what the own program of the node says there: see BridgeState.
     """
 
     row: str
@@ -76,7 +78,7 @@ def database_identity(tables: Mapping[str, Any]) -> DatabaseIdentity | None:
     return DatabaseIdentity(
         str(rows[0].uuid),
         ids.get("system-id", ""),
-        ids.get("hostname", ""),
+        ids.get(NODE_NAME_KEY) or ids.get("hostname", ""),
         printable(ready[:MAX_REVISION_LENGTH]),
         printable(missing[:MAX_MISSING_LENGTH]),
     )

@@ -43,8 +43,8 @@ class _NoPodError(Exception):
 
 
 NO_NODE = (
-    "the node of this bridge is not known, so it has no pods; set external_ids:hostname of its Open_vSwitch record to "
-    "the node's name"
+    "the node of this bridge is not known, so it has no pods; its Open_vSwitch record has neither "
+    "external_ids:headgate-node-name nor hostname: set the former to the node's name"
 )
 
 

@@ -23,7 +23,7 @@ from flows.cluster.net import parse_address
 
 _Bridge = tuple[str, str]  # its OVSDB's name and its own
 MAX_NODES_LISTED = 5  # of candidates
-SET_HOSTNAME_COMMAND = "ovs-vsctl set Open_vSwitch . external_ids:hostname=NAME"
+SET_NAME_COMMAND = "ovs-vsctl set Open_vSwitch . external_ids:headgate-node-name=NAME"
 
 
 class NodeNames:
@@ -120,7 +120,7 @@ class NodeNames:
         more = len(alike or self._homeless) - len(names)
         listed = ", ".join(names) + (f" and {more} more" if more else "")
         which = "the Nodes like it" if alike else "nodes with pods and without a switch"
-        return f"its host name {claimed} {what}, so it has no pods; on it: {SET_HOSTNAME_COMMAND} ({which}: {listed})"
+        return f"its host name {claimed} {what}, so it has no pods; on it: {SET_NAME_COMMAND} ({which}: {listed})"
 
 
 def first_label(name: str) -> str:

@@ -20,7 +20,7 @@ from operator import itemgetter
 
 from flows.bridge.claim_contest import BridgeName, ClaimContest, ClaimProof, T, compare_peers
 from flows.bridge.connection_peer import NO_PEER, ConnectionPeer
-from flows.bridge.node_names import SET_HOSTNAME_COMMAND
+from flows.bridge.node_names import SET_NAME_COMMAND
 from flows.bridge.state import BridgeState
 
 # A doubted claim may be true, where an address translation is between. It waits so long, in seconds, for another OVSDB
@@ -253,7 +253,7 @@ class Owners:
             if rival and of_node.owner is None:
                 return (
                     f"its host name {bridge.claimed_node} and that of {rival} both may stand for node {bridge.node}; "
-                    f"not served until one of them has its node's name: {SET_HOSTNAME_COMMAND}"
+                    f"not served until one of them has its node's name: {SET_NAME_COMMAND}"
                 )
             if of_node.owner is not None:
                 return f"node {bridge.node} has its switch at {of_node.owner}, which this one claims too; not served"

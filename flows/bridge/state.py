@@ -75,7 +75,7 @@ class BridgeState:
 
     @property
     def claimed_node(self) -> str:
-        """The node's name as OVSDB has it: Open_vSwitch.external_ids:hostname, else system-id."""
+        """The node as OVSDB has it: Open_vSwitch.external_ids:headgate-node-name, else hostname, else system-id."""
         return self.hostname or self.system_id
 
 

@@ -317,8 +317,20 @@ def test_a_datapath_that_the_kernel_lacks_is_told_and_another_can_be_named(machi
     same(before, machine.everything())
 
 
-def hostname_on(machine: Machine) -> str:
-    return machine.vsctl("get", "Open_vSwitch", ".", "external_ids:hostname").strip().strip('"')
+def hostname_on(machine: Machine, key: str = "hostname") -> str:
+    return machine.vsctl("--if-exists", "get", "Open_vSwitch", ".", f"external_ids:{key}").strip().strip('"')
+
+
+def test_the_nodes_name_outlives_what_open_vswitch_writes_at_a_boot(machine: Machine) -> None:
+    """Its 3.1 writes the host name over any other each time it starts."""
+    before = machine.everything()
+    node(machine, "--name", "worker-7")
+    machine.vsctl("set", "Open_vSwitch", ".", "external_ids:hostname=localhost")
+    assert hostname_on(machine, "headgate-node-name") == "worker-7"
+    node(machine)
+    assert hostname_on(machine) == hostname_on(machine, "headgate-node-name") == "worker-7"
+    undo(machine)
+    same(before, machine.everything())
 
 
 @pytest.mark.parametrize("written", ["{0}.corp.example", "{1}", "{1}.Corp.Example"])

@@ -30,6 +30,14 @@ def test_bridge_is_told_before_synced(node: Node, core: EventCollector, way: str
         ]
 
 
+def test_the_nodes_own_name_comes_before_what_open_vswitch_writes(node: Node, core: EventCollector) -> None:
+    node.vsctl("set", "Open_vSwitch", ".", "external_ids:hostname=localhost", "external_ids:headgate-node-name=n1")
+    with ovsdb_service(core, [node.remote]):
+        until(core.synced)
+        bridge = core.bridge()
+        assert bridge is not None and bridge.node == "n1"
+
+
 def test_other_bridges_are_not_ours(node: Node, core: EventCollector) -> None:
     node.add_bridge("br-other")
     node.add_bridge("br-too")

@@ -76,7 +76,7 @@ def test_the_node_that_a_host_name_stands_for(claimed: str, nodes: list[str], me
         )
         return
     (line,) = lacks(found)
-    assert "ovs-vsctl set Open_vSwitch . external_ids:hostname=NAME" in line
+    assert "ovs-vsctl set Open_vSwitch . external_ids:headgate-node-name=NAME" in line
     assert nodes[0] in line
     assert line.endswith(view.error)
 
@@ -122,7 +122,7 @@ def test_of_two_similar_names_neither_counts(order: int) -> None:
     lines = lacks(found)
     assert len(lines) == 2
     assert all("both may stand for node worker-01" in line for line in lines)
-    assert all("external_ids:hostname=NAME" in line for line in lines)
+    assert all("external_ids:headgate-node-name=NAME" in line for line in lines)
     found.bridge(replace(two, hostname="elsewhere"))
     assert lacks(found) == []
 

@@ -222,8 +222,9 @@ def test_a_bridge_of_an_unknown_node_has_no_pods_and_says_what_to_set() -> None:
     tell(driver, nameless, EVIL)
     connect(driver, 0x2002, EVIL)
     view = next(view for view in switch_views(driver.core, 0.0) if view.ovsdb == "db2")
-    assert "external_ids:hostname" in view.error
-    assert all("external_ids:hostname" in one.reason for one in view.unbound_ports) and len(view.unbound_ports) == 2
+    assert "external_ids:headgate-node-name" in view.error
+    assert len(view.unbound_ports) == 2
+    assert all("external_ids:headgate-node-name" in one.reason for one in view.unbound_ports)
     assert [one.node for one in pod_views(driver.core) if one.key == "x/a"] == ["n1"]
 
 
