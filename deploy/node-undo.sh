@@ -159,6 +159,8 @@ undo_fragments() {
     ovs-appctl dpctl/ipf-set-max-nfrags "$1" "${2#* }" >/dev/null 2>&1 || true
 }
 
+undo_sysctl() { [ ! -e "/proc/sys/net/$1" ] || echo "$2" >"/proc/sys/net/$1"; }
+
 # undo_program PROGRAM: first what it set up on the node.
 undo_program() {
     waiting=$(cat "$RUN_DIR/node.pid" 2>/dev/null || true)
@@ -236,6 +238,7 @@ if command -v ovs-vsctl >/dev/null 2>&1; then
     each hostname undo_hostname
     each service undo_service
 fi
+each sysctl undo_sysctl
 each packages undo_packages
 rm -f "$STATE/undo"
 rmdir "$STATE"

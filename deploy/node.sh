@@ -43,6 +43,7 @@ fi
 KUBELET_CERTIFICATE=${KUBELET_CERTIFICATE:-/var/lib/kubelet/pki/kubelet-client-current.pem}
 TAB=$(printf '\t') MANAGERS=db:Open_vSwitch,Open_vSwitch,manager_options
 CABLE=headgate-ul-sw DATAPATH=netdev@ovs-netdev LEAST_FRAGMENT=400 MOST_FRAGMENTS=5000   # the least and the most that can be set
+FRAGMENT_MEMORY=67108864 # bytes; docs/adr/0012 says why so many
 PROBE=15000   # milliseconds of silence after which Open vSwitch asks a controller whether it is there
 controllers='' name='' bridge=br-int datapath='' uplink='' move=no addresses=''
 openflow_port=6653 ovsdb_port=6640 ca='' certificate='' key='' mode='' outcome='is ready'
@@ -237,10 +238,30 @@ no_device() {
 # fragments NAME: the number that the userspace datapath reports under that name about fragments.
 fragments() { ovs-appctl dpctl/ipf-get-status "$DATAPATH" 2>/dev/null | sed -n "s/^ *$1: *\([0-9]*\)\$/\1/p"; }
 
+take_fragments() {
+    case $(value Bridge "$bridge" datapath_type) in
+        netdev) take_fragments_in_userspace ;;
+        *) keep_fragments_in_kernel ;;
+    esac
+}
+
+# The kernel gives 4 MiB to fragments that wait for the rest of their packets, which those of one pod can fill. It forgets
+# the settings at a boot: run this again then; with --cni headgate-node's unit does.
+keep_fragments_in_kernel() {
+    for key in ipv4/ipfrag_high_thresh netfilter/nf_conntrack_frag6_high_thresh; do
+        most=$(cat "/proc/sys/net/$key" 2>/dev/null) || {
+            say "this kernel has no net/$key: leaving what it keeps of fragments as it is"
+            continue
+        }
+        [ "$most" -lt "$FRAGMENT_MEMORY" ] || continue
+        remember sysctl "$key" "$most"
+        echo "$FRAGMENT_MEMORY" 2>/dev/null >"/proc/sys/net/$key" || say "net/$key cannot be set: fewer fragments may wait"
+    done
+}
+
 # The userspace datapath drops legal IPv4 fragments of less than 1200 bytes, and keeps 1000 for reassembly. Open vSwitch
 # does not save these two settings: run this again after a restart of ovs-vswitchd; with --cni headgate-node's unit does.
-take_fragments() {
-    [ "$(value Bridge "$bridge" datapath_type)" = netdev ] || return 0
+take_fragments_in_userspace() {
     least=$(fragments 'min v4 frag size') most=$(fragments 'max num frags (v4\/v6)')
     if [ -z "$least" ] || [ -z "$most" ]; then
         say "this Open vSwitch does not say how it takes fragments: leaving that as it is"

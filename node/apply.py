@@ -134,6 +134,8 @@ def _apply(state: Path, settings: Settings, facts: BridgeFacts) -> None:
     if facts.userspace:
         host_fragments.take(settings)
         host_conntrack.end_sequence_check(settings, lambda: save(state, settings))
+    else:
+        host_fragments.keep_more()
     host_programs.run(["nft", "-f", "-"], host_nft.node_table(facts, settings.masquerade))
     routes = host_routes.wanted(facts)
     ipv6 = any(route.destination.family == FAMILIES[1] for route in routes)

@@ -46,6 +46,13 @@ def change(settings: Settings, keep: Callable[[], None], values: dict[str, str])
         _write(key, value)
 
 
+def raise_to(least: int, keys: tuple[str, ...]) -> None:
+    """Set what is a smaller number to this one, for good. Raises NodeError."""
+    for key in keys:
+        if int(_read(key)) < least:
+            _write(key, str(least))
+
+
 def restore(settings: Settings) -> None:
     """Set the earlier values again, the last change first. What is gone with its interface is passed over."""
     for key, value in reversed(list(settings.sysctls.items())):

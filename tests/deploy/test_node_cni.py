@@ -18,7 +18,7 @@ import pytest
 
 from tests.deploy.cni_node import CniNode, made_cni_node, with_controller
 from tests.deploy.machine import UPLINK
-from tests.helpers.lab.datapath_choice import DATAPATH_TYPE, userspace_only
+from tests.helpers.lab.datapath_choice import DATAPATH_TYPE, kernel_only, userspace_only
 from tests.helpers.waiting import until
 from topology.host import netns
 
@@ -293,6 +293,18 @@ def test_a_restart_of_the_switch_costs_nothing_after_the_next_apply(node: CniNod
     assert not checks_sequences(node)
     assert fragments(node) == ("5000", "400")
     assert node.network() == before
+
+
+@kernel_only
+def test_the_kernel_keeps_more_fragments_after_a_boot_too(node: CniNode) -> None:
+    key = "net.netfilter.nf_conntrack_frag6_high_thresh"
+    with_controller(node)
+    node.setup()
+    node.machine.run("sysctl", "-q", "-w", f"{key}=4194304")
+    node.headgate_node("apply")
+    assert node.machine.run("sysctl", "-n", key).strip() == "67108864"
+    node.undo()
+    assert node.machine.run("sysctl", "-n", key).strip() == "4194304"
 
 
 def test_an_interface_is_taken_only_when_the_program_is_there(node: CniNode) -> None:

@@ -15,7 +15,7 @@ import pytest
 from controller.ovsdb.bridge_settings import INACTIVITY_PROBE
 from tests.deploy.machine import NODE, UNDO, UPLINK, Machine
 from tests.helpers.controller.headgate_process import HOST, Pki, headgate
-from tests.helpers.lab.datapath_choice import DATAPATH_TYPE, datapath, userspace_only
+from tests.helpers.lab.datapath_choice import DATAPATH_TYPE, datapath, kernel_only, userspace_only
 from tests.helpers.waiting import until
 from topology.host import netns
 
@@ -177,6 +177,26 @@ def test_the_userspace_datapath_takes_small_fragments_until_that_is_undone(machi
     assert fragments(machine) == ("5000", "400")
     undo(machine)
     assert fragments(machine) == ("1000", "1200")
+
+
+FRAGMENT_MEMORY = ("net.ipv4.ipfrag_high_thresh", "net.netfilter.nf_conntrack_frag6_high_thresh")
+
+
+@kernel_only
+def test_the_kernel_keeps_more_fragments_until_that_is_undone(machine: Machine) -> None:
+    def memory() -> list[str]:
+        return machine.run("sysctl", "-n", *FRAGMENT_MEMORY).split()
+
+    assert memory() == ["4194304", "4194304"]
+    node(machine)
+    assert memory() == ["67108864", "67108864"]
+    undo(machine)
+    assert memory() == ["4194304", "4194304"]
+    machine.run("sysctl", "-q", "-w", f"{FRAGMENT_MEMORY[0]}=99999999")
+    node(machine)
+    assert memory() == ["99999999", "67108864"]
+    undo(machine)
+    assert memory() == ["99999999", "4194304"]
 
 
 def test_what_was_there_before_stays(machine: Machine) -> None:
