@@ -23,10 +23,11 @@ def parts_on(clusters: Sequence[Cluster], nodes: Collection[str], bridges: Itera
     pods that matter to them. A staged policy counts wherever it selects: the rules of all its namespace are kept twice.
     `bridges` are those of the nodes."""
     found = [_with_policies_on(cluster, nodes) for cluster in clusters]
-    if any(one.cluster_policies or any(map(_asks_all, one.policies.values())) for one in found):
+    # A staged policy has flows for what it will say, beside those for what it says.
+    policies = [one for cluster in found for policy in cluster.policies.values() for one in _said_by(policy)]
+    if any(one.cluster_policies for one in found) or any(map(_asks_all, policies)):
         return found
     named, claimed = _of_bridges(bridges)
-    policies = [policy for cluster in found for policy in cluster.policies.values()]
     selectors = {one for policy in policies for one in _wide_selectors(policy)}
     spaces = {policy.key.namespace for policy in policies}
     # What one snapshot needs does no harm to another, and most often both have the same pods.
@@ -70,6 +71,10 @@ def _with_policies_on(cluster: Cluster, nodes: Collection[str]) -> Cluster:
         and (policy.staged is not None or any(matches(policy.subjects, shared[one]) for one in labels[key.namespace]))
     }
     return replace(cluster, policies=policies)
+
+
+def _said_by(policy: Policy) -> tuple[Policy, ...]:
+    return (policy,) if policy.staged is None else (policy, policy.promoted)
 
 
 def _asks_all(policy: Policy) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -85,6 +86,17 @@ def test_a_staged_policy_of_the_namespace_counts_wherever_it_selects() -> None:
     before = replace(before, policies={**before.policies, staged.key: staged})
     after = replace(before, policies={staged.key: staged})
     assert flow_changes(before, after, nodes={"node-1", "node-2"}) == flow_changes(before, after) != []
+
+
+@pytest.mark.parametrize("peer", [Peer(namespaces=Selector()), Peer(ip_block=IPBlock(parse_network("10.0.0.0/8")))])
+def test_what_a_staged_policy_will_say_keeps_pods_as_what_others_say(peer: Peer) -> None:
+    before = _cluster(peer, (PortSpec(Protocol.TCP, "web"),))
+    elsewhere = before.pods[Key("y", "c")]._replace(node="node-3")
+    before = replace(before, pods={**before.pods, elsewhere.key: elsewhere})
+    staged = replace(before, policies={key: one.stage() for key, one in before.policies.items()})
+    gone = replace(before, policies={})
+    assert flow_changes(gone, staged, nodes={"node-1", "node-2"}) == flow_changes(gone, staged) != []
+    assert str(elsewhere.key) in _kept(staged)
 
 
 def _kept(cluster: Cluster) -> set[str]:
