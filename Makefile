@@ -165,15 +165,19 @@ vagrant-test: ## the truth tables on virtual machines, which come and go (needs 
 	@scripts/bootstrap --dev
 	@HEADGATE_VAGRANT=$${HEADGATE_VAGRANT:-1} $(BIN)/python -m pytest --verbose --capture=no --timeout=7200 tests/vagrant
 
-# KERNEL_TESTS are files or folders of tests with real packets, PYTEST_ARGS does not count here: that Linux has one processor.
-KERNEL_TESTS ?= tests/packets tests/node/test_cni.py $(patsubst %,tests/deploy/test_%.py,node_cni node_packets node_scripts underlay_packets)
+# KERNEL_TESTS is all, short, or files and folders of tests with real packets. PYTEST_ARGS does not count here: that Linux
+# has one processor. Short is where the two datapaths differ most: conntrack of SCTP, fragments, ICMP, limits, names, tunnels.
+KERNEL_TESTS ?= all
+KERNEL_ALL := tests/packets tests/node/test_cni.py $(patsubst %,tests/deploy/test_%.py,node_cni node_packets node_scripts underlay_packets)
+KERNEL_SHORT := $(patsubst %,tests/packets/test_%.py,tables_tiers sctp_associations services_sctp fragments icmp limits kinds_of_frames domain_names overlay)
 
 .PHONY: kernel-test
-kernel-test: ## tests on real packets with the kernel's datapath, in a Linux that is a program: KERNEL_TESTS=FILES (three quarters of an hour)
+kernel-test: ## tests on real packets with the kernel's datapath, in a Linux that is a program: KERNEL_TESTS=all|short|FILES (an hour; short: ten minutes)
 	@scripts/bootstrap --dev --node
 	@tests/envtest/build --if-missing
 	@tests/kernel/build --if-missing
-	@TEST_DATAPATH=kernel tests/kernel/run $(BIN)/python -m pytest -n 0 -p no:cacheprovider $(KERNEL_TESTS)
+	@TEST_DATAPATH=kernel tests/kernel/run $(BIN)/python -m pytest -n 0 -p no:cacheprovider \
+		$(if $(filter all,$(KERNEL_TESTS)),$(KERNEL_ALL),$(if $(filter short,$(KERNEL_TESTS)),$(KERNEL_SHORT),$(KERNEL_TESTS)))
 
 .PHONY: constraints
 constraints: ## renew requirements/constraints.txt with the newest versions that setup.py allows
