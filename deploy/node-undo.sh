@@ -159,7 +159,9 @@ undo_fragments() {
     ovs-appctl dpctl/ipf-set-max-nfrags "$1" "${2#* }" >/dev/null 2>&1 || true
 }
 
-undo_sysctl() { [ ! -e "/proc/sys/net/$1" ] || echo "$2" >"/proc/sys/net/$1"; }
+undo_sysctl() {
+    [ ! -e "/proc/sys/net/$1" ] || echo "$2" 2>/dev/null >"/proc/sys/net/$1" || say "net/$1 cannot be set to $2 again"
+}
 
 # undo_program PROGRAM: first what it set up on the node.
 undo_program() {
