@@ -57,6 +57,16 @@ def names_any(bridge: BridgeState, pods: Collection[Key]) -> bool:
     return bool(pods) and any(pod_of_interface(one.external_ids) in pods for one in bridge.interfaces)
 
 
+def with_nodes_of_unplaced(cluster: Cluster, nodes: Collection[str], bridges: Iterable[BridgeState]) -> set[str]:
+    """`nodes`, and "" if the cluster has pods without a node, which are where a bridge has their port. If "" is among
+    `nodes`, the nodes of all bridges with such ports are added."""
+    unplaced = {key for key, pod in cluster.pods.items() if not pod.node}
+    if not unplaced:
+        return set(nodes)
+    there = {bridge.node for bridge in bridges if names_any(bridge, unplaced)} if "" in nodes else set()
+    return {*nodes, *there, ""}
+
+
 def _with_policies_on(cluster: Cluster, nodes: Collection[str]) -> Cluster:
     labels: dict[str, set[int]] = {}
     shared: dict[int, Labels] = {}

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from flows.bridge.network import FLAT_NETWORK, NetworkOptions
 from flows.bridge.state import BridgeState, InterfaceState
 from flows.cluster.model import Cluster, Key
-from flows.plan.part_of_cluster import contested_by_leaving, names_any, parts_on
+from flows.plan.part_of_cluster import contested_by_leaving, names_any, parts_on, with_nodes_of_unplaced
 from flows.plan.world import World
 
 
@@ -42,6 +42,9 @@ def flow_changes(
         contested = contested_by_leaving(before)
         if bridges is None:
             bridges = made_up_bridges(before, after, nodes={*nodes, *(before.pods[key].node for key in contested)})
+        else:
+            bridges = list(bridges)
+            nodes = with_nodes_of_unplaced(before, nodes, bridges)
         bridges = [state for state in bridges if state.node in nodes or names_any(state, contested)]
         before, after = parts_on((before, after), nodes, bridges)
     world = World(network)

@@ -99,6 +99,15 @@ def test_what_a_staged_policy_will_say_keeps_pods_as_what_others_say(peer: Peer)
     assert str(elsewhere.key) in _kept(staged)
 
 
+def test_a_pod_without_a_node_is_where_a_bridge_has_its_port() -> None:
+    placed = _cluster(Peer(Selector()))
+    bridges = made_up_bridges(placed)
+    pods = {key: pod._replace(node="") if key.name == "a" else pod for key, pod in placed.pods.items()}
+    before = replace(placed, pods=pods)
+    after = replace(before, policies={})
+    assert flow_changes(before, after, bridges, nodes={"", "node-2"}) == flow_changes(before, after, bridges) != []
+
+
 def _kept(cluster: Cluster) -> set[str]:
     nodes = {"node-1"}
     (found,) = parts_on((cluster,), nodes, made_up_bridges(cluster, nodes=nodes))
