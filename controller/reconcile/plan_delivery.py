@@ -100,7 +100,8 @@ class PlanDelivery:
         self, dpid: int, name: BridgeName, changed: Changed | None, revision: int, names_only: bool
     ) -> None:
         switch = self._switch(dpid)
-        self._marker.note([name])
+        if not names_only:
+            self._marker.note([name])
         plan = self._world.plan_of(name)
         bridge = self._world.bridges[name]
         switch.cache_marks.use = mark_use(bridge.datapath_type, bridge.ovs_version)

@@ -33,16 +33,20 @@ class PortMarker:
         self._noted: set[BridgeName] = set()
         self._failed: set[BridgeName] = set()  # bridges that raised; looked at again with the next tick
         self._revisions: dict[int, int] = {}  # by datapath id: the realized revision that was looked at
+        self._settled: set[BridgeName] = set()  # bridges with nothing to do until they are noted
 
     def note(self, names: Iterable[BridgeName]) -> None:
         """The ports of these bridges may need other marks."""
-        self._noted.update(names)
+        changed = set(names)
+        self._noted |= changed
+        self._settled -= changed
 
     def note_switch(self, switch: Switch, name: BridgeName) -> None:
-        """A switch may have realized another revision."""
+        """A switch may have realized another revision. Nothing follows where only what pods learned changed."""
         if switch.realized and self._revisions.get(switch.dpid) != switch.realized_revision:
             self._revisions[switch.dpid] = switch.realized_revision
-            self._noted.add(name)
+            if name not in self._settled:
+                self._noted.add(name)
 
     def forget_switch(self, dpid: int) -> None:
         """A switch is known no more."""
@@ -76,6 +80,8 @@ class PortMarker:
                 self._errors.add(subject, error)
                 self._failed.add(name)
                 continue
+            if realized:
+                self._settled.add(name)
             if self._errors.reasons:
                 self._errors.clear(subject)
             if marks:
