@@ -65,7 +65,7 @@ class PlanDelivery:
         for name in sorted(replanned & self._serving.keys()):
             self._try(name, self._release_other, name)
         for name in sorted(replanned - self._failed):
-            self._try(name, self._give, name, changed.get(name), revision, names_only)
+            self._try(name, self._give, name, changed.get(name), revision, names_only and name not in again)
 
     def _try(self, name: BridgeName, work: Callable[..., None], *arguments: object) -> None:
         subject = f"flows of bridge {name[1]} at {name[0]}"

@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.reconcile.events import ClusterChanged
+from controller.reconcile.port_marks import PortLedger
 from controller.reconcile.reconciler import DNS_MIN_TTL
+from flows.bridge.state import Binding, BridgeState
 from flows.cluster.model import (
     Action,
     ClusterPolicy,
@@ -182,3 +184,32 @@ def test_an_answer_alone_gives_a_bundle_of_names_alone() -> None:
     found.answer(A, "www.example.com", "192.0.2.7")
     assert found.sent[-1].names_only
     assert not any(one.names_only for one in found.sent[:-1])
+
+
+def test_an_answer_has_no_ports_looked_at_and_the_next_change_of_policy_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, policies, looks = Holding(), Policies(), list[bool]()
+    ledger = found.core.ports
+    look = ledger.marks_to_write
+
+    def noted(bridge: BridgeState, binding: Binding, realized: bool, now: float) -> dict[str, bool]:
+        looks.append(realized)
+        return look(bridge, binding, realized, now)
+
+    monkeypatch.setattr(PortLedger, "marks_to_write", lambda _, *arguments: noted(*arguments))
+    found.send(policies.event())
+    policies.plain = 1
+    found.send(policies.event())
+    assert looks[-1], "the switch has the policy"
+    looks.clear()
+    found.ask(A, "www.example.com")
+    found.answer(A, "www.example.com", "192.0.2.7")
+    assert found.sent[-1].names_only
+    assert not looks
+    found.late, policies.plain = [], 2
+    found.send(policies.event())
+    assert looks
+    assert not looks[-1]
+    found.ask(A, "w2.example.com", 2)
+    found.answer(A, "w2.example.com", "192.0.2.8", number=2)
+    found.commit()
+    assert looks[-1], "although what came last was an answer"
