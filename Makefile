@@ -172,7 +172,7 @@ KERNEL_ALL := tests/packets tests/node/test_cni.py $(patsubst %,tests/deploy/tes
 KERNEL_SHORT := $(patsubst %,tests/packets/test_%.py,tables_tiers sctp_associations services_sctp fragments icmp limits kinds_of_frames domain_names overlay)
 
 .PHONY: kernel-test
-kernel-test: ## tests on real packets with the kernel's datapath, in a Linux that is a program: KERNEL_TESTS=all|short|FILES (an hour; short: ten minutes)
+kernel-test: ## tests on real packets with the kernel's datapath, in a Linux that is a program: KERNEL_TESTS=all|short|FILES (more than an hour; short: twelve minutes)
 	@scripts/bootstrap --dev --node
 	@tests/envtest/build --if-missing
 	@tests/kernel/build --if-missing
