@@ -4,6 +4,9 @@ Two pieces may have the same key, as two ports with one MAC address do: the flow
 smaller number, and it stays while either is there. A change costs the flows of the piece that changes. What a piece is
 and which flows it has is decided in `bridge_plan`.
 
+The pieces of a first plan wait until one is put again or dropped, or until the flows are asked for. Then all are put at
+once, which is quicker than one by one.
+
 Example. Ports 3 and 5 both want key k, with bodies b3 and b5: `flows[k]` is b3. When port 3 is dropped, `flows[k]`
 becomes b5, and `take` returns {k: b3} for it, the body before.
 """
@@ -11,6 +14,8 @@ becomes b5, and `take` returns {k: b3} for it, the body before.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import chain
+from typing import cast
 
 from flows.wire.values import Body, FlowKey
 
@@ -34,12 +39,14 @@ class AllNew(Mapping[FlowKey, None]):
 
 
 class Pieces:
-    """`flows` are the flows of all pieces, and those of `write_all`."""
+    """`flows` are the flows of all pieces, and those of `write_all`, once `take` was called."""
 
-    __slots__ = ("_before", "_keys", "_owners", "_shared", "flows")
+    __slots__ = ("_before", "_keys", "_owners", "_shared", "_waiting", "flows")
 
     def __init__(self) -> None:
         self.flows: dict[FlowKey, Body] = {}
+        # The bodies of pieces that wait; None once they were put. Those that wait are in `_keys` too, and no other is.
+        self._waiting: dict[int, Collection[Body]] | None = {}
         self._keys: dict[int, tuple[FlowKey, ...]] = {}
         self._shared: dict[FlowKey, dict[int, Body]] = {}  # keys of several pieces: body by piece
         # The piece of each key that one piece has. Hardly any bridge has shared keys, so this is made with the first.
@@ -47,8 +54,14 @@ class Pieces:
         # Of keys written since `take`: the bodies then. None before the first `take`: there were no flows.
         self._before: dict[FlowKey, Body | None] | None = None
 
-    def put(self, piece: int, keys: tuple[FlowKey, ...], bodies: Iterable[Body]) -> None:
+    def put(self, piece: int, keys: tuple[FlowKey, ...], bodies: Collection[Body]) -> None:
         """The flows of a piece are these now: keys, and as many bodies."""
+        waiting = self._waiting
+        if waiting is not None:
+            if piece not in waiting:
+                self._keys[piece], waiting[piece] = keys, bodies
+                return
+            self._put_waiting()
         old = self._keys.get(piece)
         if old is not None and old != keys:
             self.drop(piece)
@@ -59,6 +72,20 @@ class Pieces:
                 return
         for key, body in zip(keys, bodies, strict=True):
             self._put_flow(piece, key, body, is_new=old is None)
+
+    def _put_waiting(self) -> None:
+        """Put the pieces that wait, all at once if no two have a key in common."""
+        waiting, self._waiting = self._waiting, None
+        if not waiting:
+            return
+        flows, pieces = self.flows, self._keys
+        flows.update(zip(chain.from_iterable(pieces.values()), chain.from_iterable(waiting.values()), strict=True))
+        if len(flows) == sum(map(len, pieces.values())):
+            return
+        flows.clear()
+        self._keys = {}
+        for piece, bodies in waiting.items():
+            self.put(piece, pieces[piece], bodies)
 
     def _add_all(self, keys: Collection[FlowKey], bodies: Iterable[Body]) -> bool:
         """Add flows at once if no piece has any of them; False where one may."""
@@ -106,6 +133,8 @@ class Pieces:
 
     def drop(self, piece: int) -> None:
         """A piece is gone, and its flows with it, except those that another piece has too."""
+        if self._waiting is not None:
+            self._put_waiting()
         keys = self._keys.pop(piece, ())
         if not self._shared and self._owners is None:
             flows, earlier = self.flows, self._before
@@ -138,11 +167,13 @@ class Pieces:
 
     def write_all(self, changes: Mapping[FlowKey, Body | None]) -> None:
         """Flows that belong to no piece are these now, None for those that are gone."""
+        if self._waiting is not None:
+            self._put_waiting()
         flows, earlier = self.flows, self._before
         if earlier is None:
-            flows.update({key: body for key, body in changes.items() if body is not None})
+            flows.update(cast(Mapping[FlowKey, Body], changes))  # and now without those that are gone
             for key in [key for key, body in changes.items() if body is None]:
-                flows.pop(key, None)
+                del flows[key]
             return
         # As `_write` does, without a call for each of very many flows.
         for key, body in changes.items():
@@ -164,6 +195,8 @@ class Pieces:
         known_to_differ = self._before == {}  # as most often: only the rules of a bridge changed
         if changes:
             self.write_all(changes)
+        elif self._waiting is not None:
+            self._put_waiting()
         flows, earlier = self.flows, self._before
         if earlier is None:
             self._before = {}

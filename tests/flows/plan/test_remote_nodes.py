@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import replace
 
 from flows.bridge.routing import NetworkMode, NodeDifferences, RoutedNode, Routing
@@ -105,7 +105,7 @@ class CountedPieces(Pieces):
 
     touched: frozenset[int] = frozenset()
 
-    def put(self, piece: int, keys: tuple[FlowKey, ...], bodies: Iterable[Body]) -> None:
+    def put(self, piece: int, keys: tuple[FlowKey, ...], bodies: Collection[Body]) -> None:
         self.touched |= {piece}
         super().put(piece, keys, bodies)
 
