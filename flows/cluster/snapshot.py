@@ -5,7 +5,7 @@ Nothing here may depend on what the values are.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import ItemsView, Iterator, Mapping, ValuesView
 from typing import Any, TypeVar
 
 K = TypeVar("K")
@@ -74,6 +74,16 @@ class Snapshot(Mapping[K, V]):
         for key, value in overlay.items():
             if value is not _DELETED:
                 yield key
+
+    # Very many objects are gone through by these; those of `Mapping` look each key up.
+
+    def values(self) -> ValuesView[V]:
+        """All values."""
+        return super().values() if self._overlay else self._base.values()
+
+    def items(self) -> ItemsView[K, V]:
+        """All keys and their values."""
+        return super().items() if self._overlay else self._base.items()
 
     def __len__(self) -> int:
         return self._size

@@ -81,8 +81,8 @@ class BridgePlans:
         moved: set[Key] = set()
         try:
             found = self._read(name, changed)
-            moved |= self._move(name, found.removed, found.added)
-            moved |= self._plan(name, found, isolated)
+            moved = self._move(name, found.removed, found.added)
+            moved.update(self._plan(name, found, isolated))
         except Exception as error:  # noqa: BLE001 - it concerns this bridge and no other
             self.fail(name, error)
         return moved
@@ -102,12 +102,12 @@ class BridgePlans:
         # A new reader names no port as gone: those of an earlier reader are.
         return found._replace(removed=tuple(self.pod_ports.on(name).values()))
 
-    def _plan(self, name: BridgeName, found: BindingChange, isolated: IsolationOf) -> set[Key]:
+    def _plan(self, name: BridgeName, found: BindingChange, isolated: IsolationOf) -> Collection[Key]:
         """Update or make a bridge's plan; returns the pods of a new one, which has no rules of theirs yet."""
         if not self._is_planned(name):
             self.drop_plan(name)
             self._failures.discard(name)
-            return set()
+            return ()
         plan, routes = self.by_bridge.get(name), found.bridge.routing.routes
         if plan is not None and plan.routes != routes:
             self.drop_plan(name)
@@ -123,7 +123,7 @@ class BridgePlans:
                 self._new_ports.add((name, pod.ofport))
             if routes:
                 self._place_services(name, plan)
-            return set()
+            return ()
         userspace = self._bridges[name].datapath_type in USERSPACE_DATAPATHS
         plan = BridgePlan(self._encoder, userspace, partial(self.distributor.watch, name), routes, self._learned.of)
         plan.set_dns(self._dns_servers_at(name))
@@ -133,7 +133,7 @@ class BridgePlans:
         self._place_services(name, plan)
         self.by_bridge[name] = plan
         self._new_plans.add(name)
-        return set(there)
+        return there
 
     def _dns_servers_at(self, name: BridgeName) -> tuple[DnsServer, ...] | None:
         """The servers whose answers a bridge holds; None where it has no meters to limit what the controller gets."""
@@ -228,7 +228,8 @@ class BridgePlans:
             self.patterns.clear()
         affected = set(read)
         if moved or changes is not NO_CHANGES:
-            affected |= self.distributor.distribute(changes, moved, engine)
+            everywhere = affected >= self.pod_ports.bridges
+            affected |= self.distributor.distribute(changes, moved, engine, everywhere)
         if self._learned.changes:
             affected |= self._update_names()
         if changes.isolation:

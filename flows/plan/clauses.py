@@ -32,7 +32,8 @@ from typing import cast
 
 from flows.cluster.model import Action
 from flows.cluster.net import Net
-from flows.plan.encoder import Dimension, FlowEncoder
+from flows.cluster.tuples import new_tuple
+from flows.plan.encoder import RULE_COOKIE, Dimension, FlowEncoder
 from flows.plan.key_templates import Element, KeyTemplates
 from flows.plan.named_peers import NamedPeers
 from flows.policy.tracked_sets import TrackedSet
@@ -43,6 +44,9 @@ from flows.wire.values import Body, FlowKey
 # Ofports of subjects, prefixes of peers, addresses that subjects learned for names, or matches of services (of
 # `anything`: None), which never change.
 ElementSet = TrackedSet[int] | TrackedSet[Net] | frozenset[Element] | NamedPeers
+
+_FEW = 4  # elements that are toggled one by one, which takes less time then
+_UNKNOWN = Body(0, b"")
 
 
 class SharedClause:
@@ -81,6 +85,7 @@ class Clauses:
         "_left_out",
         "_namespaces",
         "_sets_of",
+        "_several",
         "_shared",
         "_shared_of_set",
         "_toggled",
@@ -107,6 +112,7 @@ class Clauses:
         # Changes since the last `take`: elements added to or removed from sets (one set, or a list of them), elements
         # whose flows must be encoded again, and rules added or removed.
         self._toggled: dict[Element, ElementSet | list[ElementSet]] = {}
+        self._several = False  # whether there may be a list among them
         self._dirty: set[Element] = set()
         self._dirty_rules: set[int] = set()
 
@@ -139,10 +145,10 @@ class Clauses:
             self._note_toggles(element_set, elements)
         else:
             if not isinstance(known, SharedClause):
-                dimensions = {known.conjunction.conj_id: known}
+                dimensions = {known.conj_id: known}
                 known = self.users[element_set] = SharedClause(frozenset(), dimensions)
             if known.dimensions is not None:
-                known.dimensions[dimension.conjunction.conj_id] = dimension
+                known.dimensions[dimension.conj_id] = dimension
             self._dirty.update(elements)
             self._forget(known)
         if self._shared_of_set:
@@ -172,20 +178,31 @@ class Clauses:
         if not toggled:
             self._toggled = dict.fromkeys(elements, element_set)
             return
+        if len(elements) <= _FEW:
+            for element in elements:
+                size = len(toggled)
+                before = toggled.setdefault(element, element_set)
+                if len(toggled) == size:
+                    self._toggle_again(element, before, element_set)
+            return
         if toggled.keys().isdisjoint(elements):
             toggled.update(dict.fromkeys(elements, element_set))
             return
         again = toggled.keys() & elements
         toggled.update(dict.fromkeys(again.symmetric_difference(elements), element_set))
         for element in again:
-            before = toggled[element]
-            if before is element_set:
-                del toggled[element]  # it is where it was, but the rules of the set may be others
-                self._dirty.add(element)
-            elif isinstance(before, list):
-                before.append(element_set)
-            else:
-                toggled[element] = [before, element_set]
+            self._toggle_again(element, toggled[element], element_set)
+
+    def _toggle_again(self, element: Element, before: ElementSet | list[ElementSet], element_set: ElementSet) -> None:
+        """An element that was toggled since `take`, in `before`, came to a set or went from it."""
+        if before is element_set:
+            del self._toggled[element]  # it is where it was, but the rules of the set may be others
+            self._dirty.add(element)
+        elif isinstance(before, list):
+            before.append(element_set)
+        else:
+            self._toggled[element] = [before, element_set]
+            self._several = True
 
     def _invalidate_shared(self, element_set: ElementSet) -> None:
         for shared in self._shared_of_set.get(element_set, ()):
@@ -196,12 +213,13 @@ class Clauses:
     def _apply(self) -> None:
         """Bring `_sets_of` up to date. An element that came to a set and went again is where it was."""
         toggled, self._toggled = self._toggled, {}
+        several, self._several = self._several, False
         self._dirty.update(toggled)
         at = self._sets_of
         if not at:  # as in a first plan: all those in one set are there
-            several = [one for one, sets in toggled.items() if isinstance(sets, list)]
+            in_several = [one for one, sets in toggled.items() if isinstance(sets, list)] if several else ()
             at = self._sets_of = cast(dict[Element, ElementSet | SharedClause], toggled)
-            toggled = {one: toggled.pop(one) for one in several}
+            toggled = {one: toggled.pop(one) for one in in_several}
         # Many elements go the same way: work out each way once.
         positions: dict[object, ElementSet | SharedClause | None] = {}
         for element, sets in toggled.items():
@@ -300,38 +318,43 @@ class Clauses:
                 found = dict(zip(templates.keys(dirty), bodies, strict=True))
             self._dirty = set()
         if self._dirty_rules:
-            templates = self._first_band or self._templates(0)
-            hit_key = templates.hit_key if self.bands == 1 else self._hit_key
-            there, actions, encode = self._namespaces, self._actions, self._encoder.hit_body
-            for number in self._dirty_rules:
-                body = encode(self.stage, number, actions.get(number)) if number in there else None
-                found[hit_key(number)] = body
+            self._take_hits(found)
             self._dirty_rules = set()
         return found
+
+    def _take_hits(self, found: dict[FlowKey, Body | None]) -> None:
+        """Add the `conj_id` flows of the rules that came or went."""
+        hit_key = self._templates(0).hit_key if self.bands == 1 else self._hit_key
+        there, actions = self._namespaces, self._actions
+        accepts = self._encoder.hit_instructions(self.stage) if not actions else b""
+        for number in self._dirty_rules:
+            if number not in there:
+                found[hit_key(number)] = None
+                continue
+            does = self._encoder.hit_instructions(self.stage, actions.get(number)) if actions else accepts
+            found[hit_key(number)] = new_tuple(Body, (RULE_COOKIE | number, does))
 
     def _bodies(self, elements: Iterable[Element]) -> list[Body | None] | None:
         """The bodies of the flows of these elements in the only band; None where one band is not enough."""
         known: dict[ElementSet | SharedClause | None, Body | None] = {None: None}
-        at = self._sets_of.get
-        found = [known[place] if place in known else self._body_at(place, known) for place in map(at, elements)]
+        at, users, found = self._sets_of.get, self.users, []
+        for place in map(at, elements):
+            body = known.get(place, _UNKNOWN)
+            if body is _UNKNOWN and place is not None:
+                one = place if isinstance(place, SharedClause) else users[place]
+                body = known[place] = self._shared_body(one) if isinstance(one, SharedClause) else one.alone
+            found.append(body)
         return None if self._bands_needed else found
 
-    def _body_at(
-        self, place: ElementSet | SharedClause | None, known: dict[ElementSet | SharedClause | None, Body | None]
-    ) -> Body | None:
-        """The body of the flows of the elements that are at a place, for `known`; None where one band is not enough."""
-        if place is None:
-            return None
-        one = place if isinstance(place, SharedClause) else self.users[place]
-        body = one.alone
-        if body is None and isinstance(one, SharedClause):
-            self._note_bands(one)
+    def _shared_body(self, shared: SharedClause) -> Body | None:
+        """The body of the flows of a shared clause; None where one band is not enough."""
+        if shared.alone is None:
+            self._note_bands(shared)
             if not self._bands_needed:
-                dimensions = self._dimensions_of(one)
+                dimensions = self._dimensions_of(shared)
                 conjunctions = tuple([dimensions[number].conjunction for number in sorted(dimensions)])
-                body = one.alone = self._encoder.clause(conjunctions)
-        known[place] = body
-        return body
+                shared.alone = self._encoder.clause(conjunctions)
+        return shared.alone
 
     def _take_bands(self, dirty: list[Element]) -> dict[FlowKey, Body | None]:
         """The flows of these elements in as many bands as they need now; all flows where that number changes."""
@@ -400,7 +423,7 @@ class Clauses:
         found: dict[int, Dimension] = {}
         for element_set in shared.sets:
             one = self.users[element_set]
-            found.update(self._dimensions_of(one) if isinstance(one, SharedClause) else {one.conjunction.conj_id: one})
+            found.update(self._dimensions_of(one) if isinstance(one, SharedClause) else {one.conj_id: one})
         return found
 
     def _note_bands(self, shared: SharedClause) -> None:
@@ -416,7 +439,7 @@ class Clauses:
         if one is None:
             return None
         if not isinstance(one, SharedClause):
-            return one.alone if self.bands == 1 or one.conjunction.conj_id % self.bands == band else None
+            return one.alone if self.bands == 1 or one.conj_id % self.bands == band else None
         if one.bodies is None:
             one.bodies = self._encode(one)
         return one.bodies.get(band)

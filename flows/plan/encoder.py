@@ -42,17 +42,24 @@ from flows.wire.values import Body, FlowKey, WireGroup
 
 CLAUSE_COOKIE = cookie(CookieKind.CLAUSE)
 _PIPELINE_COOKIE = cookie(CookieKind.PIPELINE)
-_RULE_COOKIE = cookie(CookieKind.RULE)  # with a conjunction id added, which has fewer bits than there is room
+RULE_COOKIE = cookie(CookieKind.RULE)  # with a conjunction id added, which has fewer bits than there is room
 _CACHED_OUTPUTS = 1 << 16  # an ofport has 16 bits
 _CACHED_CHUNKS = 1 << 10  # of a kilobyte each at most
 _CACHED_NODES = 1 << 13  # nodes times different ofports of tunnels; bridges share what these entries hold
 
 
 class Dimension(NamedTuple):
-    """One dimension of a rule: its conjunction, and the body of a clause flow that names no other conjunction."""
+    """One dimension of a rule: the fields of its conjunction, and the body of a clause flow that names no other."""
 
-    conjunction: Conjunction
+    conj_id: int
+    clause: int
+    clauses: int
     alone: Body
+
+    @property
+    def conjunction(self) -> Conjunction:
+        """Its conjunction, as flows name it."""
+        return Conjunction(self.conj_id, self.clause, self.clauses)
 
 
 class EncodedPort(NamedTuple):
@@ -72,7 +79,7 @@ class FlowEncoder:
 
     def __init__(self) -> None:
         self._bands: dict[tuple[int, int], BandTemplates] = {}  # by table and band
-        self._dimensions: dict[int, dict[int, Dimension]] = {}  # by place and number, until `forget_dimensions`
+        self._dimensions: dict[int, tuple[Dimension, ...]] = {}  # by number, until `forget_dimensions`
         self._hits: dict[tuple[int, Action | None], bytes] = {}  # instructions by table and action
         self._pods = PodTemplates()
         self._fixed: dict[tuple[bool, bool], EncodedFlows] = {}  # by the arguments of `fixed_flows`
@@ -196,17 +203,16 @@ class FlowEncoder:
             found = self._bands[place] = BandTemplates(stage, band)
         return found
 
-    def dimension(self, number: int, place: int, count: int) -> Dimension:
-        """The dimension `place`, from 1, of `count` of the rule with this conjunction id. Bridges share it until
+    def dimensions(self, number: int, count: int) -> tuple[Dimension, ...]:
+        """The dimensions, so many, of the rule with this conjunction id. Bridges share them until
         `forget_dimensions`."""
-        known = self._dimensions.get(place)
-        if known is None:
-            known = self._dimensions[place] = {}
-        found = known.get(number)
-        if found is None or found.conjunction.clauses != count:
-            conjunction = new_tuple(Conjunction, (number, place, count))
-            alone = new_tuple(Body, (CLAUSE_COOKIE, encode_conjunction(conjunction)))
-            found = known[number] = new_tuple(Dimension, (conjunction, alone))
+        found = self._dimensions.get(number)
+        if found is None or len(found) != count:
+            made = []
+            for place in range(1, count + 1):
+                alone = new_tuple(Body, (CLAUSE_COOKIE, encode_conjunction(number, place, count)))
+                made.append(new_tuple(Dimension, (number, place, count, alone)))
+            found = self._dimensions[number] = tuple(made)
         return found
 
     def forget_dimensions(self) -> None:
@@ -217,14 +223,14 @@ class FlowEncoder:
         """The body of a clause flow that names these conjunctions, in order of their ids."""
         return new_tuple(Body, (CLAUSE_COOKIE, encode_conjunctions(conjunctions)))
 
-    def hit_body(self, stage: AnyStage, number: int, action: Action | None = None) -> Body:
-        """The body of a rule's `conj_id` flow; `action` is that of a ClusterNetworkPolicy's rule."""
+    def hit_instructions(self, stage: AnyStage, action: Action | None = None) -> bytes:
+        """The instructions of a rule's `conj_id` flow; `action` is that of a ClusterNetworkPolicy's rule."""
         place = stage.table.number, action
         instructions = self._hits.get(place)
         if instructions is None:
             actions, onward = stage.hit(action)
             instructions = self._hits[place] = encode_instructions(actions, onward.number)
-        return new_tuple(Body, (_RULE_COOKIE | number, instructions))
+        return instructions
 
 
 def _memory_keys(ofport: int, version: int) -> KeyTemplate:

@@ -107,16 +107,16 @@ class BandTemplates:
         before, size, after = self._net(4, whole)
         if len(known) > _CACHED_ADDRESSES:
             known.clear()
-        found = []
+        found, subject = [], self._subject
         for element in elements:
-            # Single IPv4 addresses are most of all elements.
+            # Single IPv4 addresses are most of all elements, and ofports most of the others.
             if isinstance(element, Net) and element[2] == whole and element[0] == 4:
                 value = element[1]
                 key = known.get(value)
                 if key is None:
                     key = known[value] = before + value.to_bytes(size, "big") + after
             elif isinstance(element, int):
-                key = self._subject(element)
+                key = subject(element)
             else:
                 key = self.key(element)
             found.append(key)

@@ -7,6 +7,7 @@ where each pod's ports were when rules were distributed last, since plans must g
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 
 from flows.bridge.claim_contest import BridgeName
 from flows.bridge.state import PodBinding
@@ -27,6 +28,11 @@ class PodPorts:
     def of(self, key: Key) -> BridgePorts:
         """A pod's ports."""
         return self.by_pod.get(key, ())
+
+    @property
+    def bridges(self) -> AbstractSet[BridgeName]:
+        """The bridges with ports of pods. A view: it follows changes."""
+        return self._by_bridge.keys()
 
     def on(self, name: BridgeName) -> Mapping[Key, PodBinding]:
         """A bridge's pods and their ports."""
@@ -52,7 +58,11 @@ class PodPorts:
         for key in before.keys() | after.keys() if before else after:
             new = after.get(key)
             known = self.by_pod.get(key)
-            if (dict(known).get(name) if known else None) != (new.ofport if new else None):
+            if known is None and new is not None:  # as nearly all that came
+                moved.add(key)
+                self._before.setdefault(key, ())
+                self.by_pod[key] = ((name, new.ofport),)
+            elif (dict(known).get(name) if known else None) != (new.ofport if new else None):
                 moved.add(key)
                 self._set_port(key, name, new)
         return moved, {*before, *after}
@@ -70,8 +80,14 @@ class PodPorts:
 
     def forget_reported(self, name: BridgeName, keys: Iterable[Key]) -> None:
         """The bridge has no plan, or a new one, which was never told of these pods."""
+        reported = self._before
         for key in keys:
-            self._before[key] = _without(self._before.get(key, self.by_pod.get(key, ())), name)
+            before = reported.get(key)
+            if before is None:
+                before = self.by_pod.get(key, ())
+                reported[key] = ()
+            if before:
+                reported[key] = _without(before, name)
 
     def take_reported(self) -> dict[Key, BridgePorts]:
         """Of pods that moved since the last call, the ports that plans were told of. The caller tells them now."""

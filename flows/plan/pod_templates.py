@@ -12,8 +12,10 @@ second sample verifies that nothing else differs.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
+from operator import itemgetter
 from struct import Struct
 
 from flows.bridge.state import PodBinding
@@ -92,7 +94,8 @@ class PodTemplate:
         rest = [key for key, owned in zip(keys, own, strict=True) if owned]
         # In turn: the bytes between values, and values.
         self._pieces = re.split(b"(" + b"|".join(map(re.escape, values)) + b")", b"".join(rest))
-        self._holes = [values.index(piece) for piece in self._pieces[1::2]]
+        holes = [values.index(piece) for piece in self._pieces[1::2]]
+        self._in_holes = _picked(holes)
         self._keys = Struct("".join(f"{len(key)}s" for key in rest))
         self._at = lru_cache(maxsize=_CACHED_PORTS)(self._encode_port)
 
@@ -100,7 +103,7 @@ class PodTemplate:
         """The flows of the pod at this port with these values."""
         keys, bodies = self._at(ofport)
         pieces = self._pieces.copy()
-        pieces[1::2] = [values[hole] for hole in self._holes]
+        pieces[1::2] = self._in_holes(values)
         return keys + self._keys.unpack(b"".join(pieces)), bodies
 
     def _encode_port(self, ofport: int) -> EncodedFlows:
@@ -116,6 +119,11 @@ class PodTemplate:
             for cookie, actions, goto in self._does
         ]
         return keys, tuple([bodies[which] for which in self._which])
+
+
+def _picked(places: list[int]) -> Callable[[list[bytes]], tuple[bytes, ...]]:
+    """What gives the values at these places, in their order."""
+    return itemgetter(*places) if len(places) > 1 else lambda values: tuple([values[place] for place in places])
 
 
 def _rendered(pod: PodBinding, isolated: frozenset[Applies], routes: bool) -> list[Flow]:

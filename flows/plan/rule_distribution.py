@@ -19,7 +19,7 @@ from flows.plan.bridge_plan import BridgePlan
 from flows.plan.pod_ports import PodPorts
 from flows.policy.engine import PolicyEngine
 from flows.policy.policy_changes import PeerChange, PolicyChanges, RuleChange
-from flows.policy.tracked_sets import NetSet, PodSet, TrackedRule, has_tracked_rules
+from flows.policy.tracked_sets import NetSet, PodSet, TrackedRule, has_tracked_rules, tracked_rules_on
 
 K = TypeVar("K")
 
@@ -58,12 +58,18 @@ class RuleDistributor:
         for peers in [one for one, bridges in self._peers.items() if name in bridges]:
             _discard(self._peers, peers, name)
 
-    def distribute(self, changes: PolicyChanges, moved: set[Key], engine: PolicyEngine) -> set[BridgeName]:
-        """Apply the engine's changes, and the ports of pods that moved. Returns the bridges that are affected."""
+    def distribute(
+        self, changes: PolicyChanges, moved: set[Key], engine: PolicyEngine, everywhere: bool = False
+    ) -> set[BridgeName]:
+        """Apply the engine's changes, and the ports of pods that moved. Returns the bridges that are affected.
+
+        `everywhere`: all bridges with pods are known to be affected. Then those of pods that moved, which are very many
+        when a controller starts, are not looked for.
+        """
         before = self._pod_ports.take_reported()
         none_before = not self._subjects
         ports = self._pod_ports.by_pod
-        affected = {name for key in moved for name, _ in ports.get(key, ())}
+        affected = set() if everywhere else {name for key in moved for name, _ in ports.get(key, ())}
         # Before rules come or go with their sets of peers, these must be as plans know them.
         for peer_change in changes.peers:
             self._update_peers(peer_change, affected)
@@ -126,23 +132,28 @@ class RuleDistributor:
     def _enter_new(self, new_subjects: Iterable[PodSet], engine: PolicyEngine, affected: set[BridgeName]) -> None:
         """Enter the ports of subjects that no bridge has. It goes bridge by bridge, for what one plan keeps is close in
         memory, and very many subjects may be new."""
-        entering: dict[BridgeName, list[tuple[PodSet, int]]] = {}
+        entering: dict[BridgeName, list[tuple[PodSet, int, list[TrackedRule]]]] = {}
         ports, plans = self._pod_ports.by_pod, self._plans
         for subjects in new_subjects:
-            there: dict[BridgeName, None] = {}
+            there: list[BridgeName] = []
+            rules = tracked_rules_on(subjects)
             for pod in engine.pods_with(subjects.members):
                 for name, ofport in ports.get(pod.key, ()):
-                    if name in plans:
-                        entering.setdefault(name, []).append((subjects, ofport))
-                        there[name] = None
+                    here = entering.get(name)
+                    if here is None:
+                        if name not in plans:
+                            continue
+                        here = entering[name] = []
+                    here.append((subjects, ofport, rules))
+                    there.append(name)
             if there:
-                self._subjects[subjects] = tuple(there)
+                self._subjects[subjects] = tuple(there) if len(there) == 1 else tuple(dict.fromkeys(there))
         for name, found in entering.items():
             affected.add(name)
             try:
                 enter = plans[name].rules.enter
-                for subjects, ofport in found:
-                    enter(subjects, ofport)
+                for subjects, ofport, rules in found:
+                    enter(subjects, ofport, rules)
             except Exception as error:  # noqa: BLE001 - it concerns this bridge and no other
                 self._fail(name, error)
 

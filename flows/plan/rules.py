@@ -23,7 +23,7 @@ equal those of `render.rules.render_rules`.
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from functools import lru_cache
 
 from flows.cluster.model import Direction, Key, Tier
@@ -143,12 +143,13 @@ class BridgeRules:
 
     # -- changes -----------------------------------------------------------------------------------------------------
 
-    def enter(self, subjects: PodSet, ofport: int) -> None:
-        """A pod of these subjects has this port. The first port adds all rules of the subjects."""
+    def enter(self, subjects: PodSet, ofport: int, rules: Iterable[TrackedRule] | None = None) -> None:
+        """A pod of these subjects has this port. The first port adds all rules of the subjects: those of
+        `tracked_rules_on`, if the caller knows them."""
         ports = self._ports.get(subjects)
         if ports is None:
             self._ports[subjects] = [ofport]
-            for rule in tracked_rules_on(subjects):
+            for rule in tracked_rules_on(subjects) if rules is None else rules:
                 self.put(rule)
             return
         if ofport not in ports:
@@ -301,22 +302,15 @@ class BridgeRules:
 
     def _add_flows(self, rule: TrackedRule) -> None:
         identity, number, direction, subjects, peers, _, owners, _, level = rule
-        if level is None:
-            stage = self._stages[direction]
-        else:
-            place = _place(direction, level)
-            if place not in self._levels:
-                self._levels[place] = Clauses(_stage(direction, level), self._encoder)
-            stage = self._levels[place]
+        stage = self._stages[direction] if level is None else self._clauses_of_level(direction, level)
         self._changed[stage] = None
         if self._watch is not None and peers is not None and not self._uses(peers):
             self._watch(peers, True)
-        encode = self._encoder.dimension
         stage.add(number, owners[0].policy.namespace, None if level is None else level.action)
-        dimensions = self._dimensions(rule)
-        count = len(dimensions)
-        for place_of_set, (elements_of, elements) in enumerate(dimensions, 1):
-            stage.use(elements_of, elements, encode(number, place_of_set, count))
+        sets = self._dimensions(rule)
+        dimensions = self._encoder.dimensions(number, len(sets))
+        for (elements_of, elements), dimension in zip(sets, dimensions, strict=True):
+            stage.use(elements_of, elements, dimension)
             if level is not None and not isinstance(elements_of, frozenset):
                 self._users.setdefault(elements_of, {})[stage] = None
         if level is not None and level.names:
@@ -325,7 +319,14 @@ class BridgeRules:
             for ofport in set(self._ports[subjects]):
                 named.update(ofport, self._learned(ofport))
             # They are peers too: the second dimension.
-            stage.use(named, named.elements, encode(number, 2, count))
+            stage.use(named, named.elements, dimensions[1])
+
+    def _clauses_of_level(self, direction: Direction, level: Level) -> Clauses:
+        place = _place(direction, level)
+        found = self._levels.get(place)
+        if found is None:
+            found = self._levels[place] = Clauses(_stage(direction, level), self._encoder)
+        return found
 
     def _remove_flows(self, rule: TrackedRule) -> None:
         stage, number, peers, level = self._clauses(rule), rule.number, rule.peers, rule.level

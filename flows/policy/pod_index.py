@@ -48,7 +48,7 @@ class PodIndex:
 
     The index records changes for its user, who clears them: in `changed_sets` the sets that changed, in `removed_pods`
     the keys of deleted pods, in `port_changes` the pods and addresses where a port name of `watched_port_names` may
-    resolve to another number.
+    resolve to another number. All numbers of pods are below `next_number`.
     """
 
     def __init__(self, cluster: Cluster | None = None) -> None:
@@ -59,7 +59,7 @@ class PodIndex:
         self.removed_pods: dict[int, Key] = {}
         self.port_changes: dict[PortName, tuple[set[int], set[Net]]] = {}
         self.watched_port_names: Container[PortName] = ()
-        self._next = 0
+        self.next_number = 0
         self._claims: dict[Net, int] = {}
         self._namespaces: dict[str, NamespacePods] = {}
         self._labels: dict[str, Labels] = {}
@@ -79,8 +79,8 @@ class PodIndex:
 
     def _load_pod(self, pod: Pod) -> None:
         """`put_pod` for a new pod while there are no groups."""
-        n = self.numbers[pod.key] = self._next
-        self._next += 1
+        n = self.numbers[pod.key] = self.next_number
+        self.next_number += 1
         self.pods[n] = pod
         namespace = pod.key.namespace
         postings = self._namespaces.get(namespace) or self._add_namespace(namespace)
@@ -271,8 +271,8 @@ class PodIndex:
             return
         n = self.numbers.get(key)
         if n is None:
-            n = self.numbers[key] = self._next
-            self._next += 1
+            n = self.numbers[key] = self.next_number
+            self.next_number += 1
             self._change(n, None, pod)
         else:
             self._change(n, self.pods[n], pod)

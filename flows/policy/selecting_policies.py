@@ -25,6 +25,8 @@ _DIRECTIONS = {
     chosen: frozenset(compress(Direction, chosen)) for chosen in product((False, True), repeat=len(Direction))
 }
 
+_BY_BITS = [_DIRECTIONS[one, other] for other in (False, True) for one in (False, True)]  # the first is the lowest bit
+
 
 class SelectingPolicies:
     """`changed` are the pods, by number, for which something here may have changed since `take_changed`."""
@@ -139,11 +141,17 @@ class SelectingPolicies:
         """As `isolated`, until an object changes. It puts the pods of each direction together first, which costs more
         than asking for a few pods."""
         numbers = self._index.numbers
-        chosen = [set[int]().union(*[group.members for group in groups]) for groups in self._isolating.values()]
+        # A byte for each number, with a bit for each direction: so few bytes stay in the processor's caches.
+        chosen = bytearray(self._index.next_number)
+        for bit, groups in enumerate(self._isolating.values()):
+            for group in groups:
+                for n in group.members:
+                    chosen[n] |= 1 << bit
+        none = frozenset[Direction]()
 
         def isolated(pod: Key) -> frozenset[Direction]:
             n = numbers.get(pod)
-            return _DIRECTIONS[tuple([n in pods for pods in chosen])]
+            return none if n is None else _BY_BITS[chosen[n]]
 
         return isolated
 

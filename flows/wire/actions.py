@@ -124,9 +124,8 @@ def encode_conjunctions(conjunctions: Iterable[Conjunction]) -> bytes:
     return _apply(b"".join(map(_conjunction, conjunctions)))
 
 
-def encode_conjunction(conjunction: Conjunction) -> bytes:
-    """As `encode_conjunctions` of one alone, which most of these flows have."""
-    conj_id, clause, clauses = conjunction
+def encode_conjunction(conj_id: int, clause: int, clauses: int) -> bytes:
+    """As `encode_conjunctions` of one alone, by its fields: most of these flows have one."""
     return _ONLY_CONJUNCT.pack(
         _APPLY_ACTIONS, _ONLY_CONJUNCT.size, _EXPERIMENTER, 16, NICIRA, _CONJUNCTION, clause - 1, clauses, conj_id
     )

@@ -24,14 +24,14 @@ from flows.openflow.actions import Conjunction, Ct, Learn, Output, Resubmit
 from flows.openflow.flow import Flow
 from flows.openflow.match import exactly, in_range, masked, match
 from flows.pipeline.tables import SCTP_REPLIES
-from flows.plan.encoder import FlowEncoder
+from flows.plan.encoder import RULE_COOKIE, FlowEncoder
 from flows.plan.key_templates import Element
 from flows.policy.service_ranges import ServiceRange, normalize
 from flows.render.rules import STAGES, Stage, anything, peer_terms, service_terms
 from flows.wire.codec import decode_flow, encode_flow
 from flows.wire.dump import FlowDump, decode_stats
 from flows.wire.errors import CodecError, MessageTooLong
-from flows.wire.values import FlowChanges, WireFlow, wire_flow
+from flows.wire.values import Body, FlowChanges, WireFlow, wire_flow
 from tests.helpers.datapath.generated_flows import flows
 
 MATCH_ALL = encode_flow(Flow(0, 0, ())).match
@@ -224,9 +224,8 @@ def test_rule_flows_in_bulk_equal_those_one_by_one(
     for number in members:
         owner = cookies.cookie(cookies.CookieKind.RULE, number)
         hit = Flow(*place, match(exactly(oxm.CONJ_ID, number)), (), stage.onward.number, owner)
-        assert wire_flow(
-            encoder.key_templates(stage, band).hit_key(number), encoder.hit_body(stage, number)
-        ) == encode_flow(hit)
+        key = encoder.key_templates(stage, band).hit_key(number)
+        assert wire_flow(key, Body(RULE_COOKIE | number, encoder.hit_instructions(stage))) == encode_flow(hit)
 
 
 def test_foreign_flows_are_counted_and_learned_ones_left_out() -> None:
