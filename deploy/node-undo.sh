@@ -53,6 +53,7 @@ each() {
     while IFS= read -r note <&3; do
         rest=${note#*	}
         "$@" "${rest%%	*}" "${rest#*	}"
+        sync -f "$STATE" /etc 2>/dev/null || sync # if the power fails, no step is forgotten before it is on the disk
         grep -vxF -e "$note" "$STATE/undo" 2>/dev/null >"$STATE/undo.new" || [ $? -eq 1 ] || not_written # 1: none is left
         mv "$STATE/undo.new" "$STATE/undo"
     done 3<"$STATE/notes"
@@ -177,12 +178,12 @@ undo_program() {
     if [ -x "$1" ] && [ -f "$STATE/node.json" ]; then
         HEADGATE_NODE_STATE=$STATE "$1" clear
     fi
-    rm -f "$1" "$STATE/node.json"
+    rm -f "$1" "$(dirname "$1")/.$(basename "$1").new" "$STATE/node.json"
     rm -rf "$RUN_DIR/attachments" "$RUN_DIR/ipam"
     rmdir "$RUN_DIR" 2>/dev/null || true
 }
 
-undo_plugin() { rm -f "$1"; }
+undo_plugin() { rm -f "$1" "$(dirname "$1")/.$(basename "$1").new"; }
 
 # undo_settings BRIDGE: what the controller wrote for the node.
 undo_settings() {
@@ -242,7 +243,8 @@ if command -v ovs-vsctl >/dev/null 2>&1; then
 fi
 each sysctl undo_sysctl
 each packages undo_packages
-rm -f "$STATE/undo"
+# A loss of power may have left parts of files.
+rm -f "$STATE/undo" "$STATE/undo.new" "$STATE/notes" "$STATE/targets" "$STATE/.node.json.new"
 rmdir "$STATE"
 rmdir /var/lib/headgate-node 2>/dev/null || true # the last of several nodes' folders
 say "done"

@@ -138,9 +138,13 @@ esac
 # remember KIND NAME [VALUE]: save how to undo the next step. The value of the first run is kept on later runs.
 remember() {
     ! known "$1" "$2" || return 0
-    { mkdir -p "$STATE" && with_note "$@" >"$STATE/undo.new" && mv "$STATE/undo.new" "$STATE/undo"; } 2>/dev/null ||
+    { mkdir -p "$STATE" && with_note "$@" >"$STATE/undo.new" && to_disk "$STATE/undo.new" &&
+        mv "$STATE/undo.new" "$STATE/undo" && to_disk "$STATE"; } 2>/dev/null ||
         fail "$STATE/undo cannot be written (is the disk full, or read-only?): this stopped before what could not be undone"
 }
+
+# to_disk [-f] FILE...: so that what follows is not on the disk before it, if the power fails; -f: all of their file systems.
+to_disk() { sync "$@" 2>/dev/null || sync; }
 
 with_note() {
     [ ! -f "$STATE/undo" ] || cat "$STATE/undo" || return 1
@@ -472,4 +476,5 @@ lead_all Manager Open_vSwitch . manager_options "$ovsdb_port"
 # Last: if the controller is reached over the bridge, in-band control has set its flows by now.
 [ "$move" = no ] || move_addresses
 [ "$cni" = no ] || apply_network
+to_disk -f "$STATE" /etc /usr/local /opt
 say "$(value Open_vSwitch . external_ids:headgate-node-name) $outcome: $bridge leads to $scheme:$(printf '%s' "$controllers" | sed 's/^ //; s/ /, /g')"

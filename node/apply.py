@@ -10,11 +10,12 @@ import fcntl
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from node import (
+    files,
     host_answer,
     host_cni,
     host_conntrack,
@@ -23,6 +24,7 @@ from node import (
     host_nft,
     host_programs,
     host_routes,
+    host_settings,
     host_sysctl,
     host_tunnel,
     host_underlay,
@@ -31,7 +33,7 @@ from node.errors import NodeError
 from node.facts import ROUTING_MODES, BridgeFacts, read_facts
 from node.health_process import has_ended
 from node.host_names import FAMILIES
-from node.host_settings import NOT_CHANGED, STATE, Settings, load, replace_file, save
+from node.host_settings import NOT_CHANGED, STATE, Settings, load, save, write_text
 from node.links import find_link
 from node.netlink import Netlink
 from node.ovsdb import Ovsdb
@@ -79,7 +81,7 @@ def apply(state: Path, wait: float, again: bool = True) -> str:
             if not again and facts.revision == _applied(settings):
                 return facts.network
             _apply(state, settings, facts)
-            replace_file(settings.revision_file, facts.revision)
+            write_text(settings.revision_file, facts.revision)
             if facts.network in ROUTING_MODES:
                 host_cni.write(settings, state)
             missing = _lacking(settings, facts) if facts.network in ROUTING_MODES else ""
@@ -90,6 +92,12 @@ def apply(state: Path, wait: float, again: bool = True) -> str:
         host_answer.try_to_write(settings, "", str(error))
         raise
     return facts.network
+
+
+def configure(state: Path, given: Mapping[str, str]) -> None:
+    """Keep settings that node.sh gave, by name, while no other process keeps any. Raises NodeError for unknown ones."""
+    with _locked(Settings(run_dir=given.get("run_dir", Settings().run_dir))):
+        host_settings.configure(state, given)
 
 
 def move_underlay(state: Path) -> None:
@@ -113,8 +121,7 @@ def clear(state: Path) -> None:
         if settings.underlay or settings.uplink:
             host_underlay.back(settings, lambda: save(state, settings))
         for path in (settings.revision_file, Path(settings.run_dir) / LOCK):
-            if path.exists():
-                path.unlink()
+            files.remove_file(path)
         host_answer.try_to_write(settings, None, None)
 
 
@@ -216,4 +223,4 @@ def _locked(settings: Settings) -> Iterator[None]:
         os.close(descriptor)
 
 
-__all__ = ["NotYetError", "apply", "clear", "ensure", "move_underlay"]
+__all__ = ["NotYetError", "apply", "clear", "configure", "ensure", "move_underlay"]

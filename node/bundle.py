@@ -16,6 +16,8 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from node import files
+
 START = b"import sys\n\nfrom node.__main__ import main\n\nsys.exit(main())\n"
 # Of deploy/: they set up a node.
 UNITS = ("headgate-node.service", "headgate-health.socket", "headgate-health.service")
@@ -77,17 +79,10 @@ def _compiled(name: str, data: bytes) -> bytes:
 
 def write_file(path: Path, data: bytes) -> None:
     """Replace an executable file at once, so that nobody ever runs half of it. Raises BundleError."""
-    new = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        new.write_bytes(data)
-        new.chmod(0o755)
-        new.replace(path)
+        files.replace_file(path, data, 0o755)
     except OSError as error:
         raise BundleError(f"{path} cannot be written: {error.strerror or error}") from error
-    finally:
-        if new.exists():
-            new.unlink()
 
 
 def install(paths: list[Path]) -> None:

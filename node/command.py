@@ -64,7 +64,7 @@ def _node(name: str, rest: Sequence[str]) -> int:
 
     state = host_settings.state_folder()
     if name == "configure":
-        host_settings.configure(state, dict(one.partition("=")[::2] for one in rest))
+        apply.configure(state, dict(one.partition("=")[::2] for one in rest))
         return OK
     if name in ("clear", "underlay") and not rest:
         apply.clear(state) if name == "clear" else apply.move_underlay(state)

@@ -6,9 +6,10 @@ import json
 import os
 from pathlib import Path
 
+from node import files
 from node.errors import NodeError
 from node.host_programs import search_path
-from node.host_settings import Settings, replace_file
+from node.host_settings import Settings, write_text
 
 NAME = "10-headgate.conflist"
 NETWORK = "headgate"
@@ -88,15 +89,13 @@ def write(settings: Settings, state: Path) -> None:
             return
     except (OSError, ValueError):
         pass
-    replace_file(path, text)
+    write_text(path, text)
 
 
 def remove(settings: Settings) -> None:
     """Remove the list: the kubelet reports the node's network as not ready. Raises NodeError."""
     try:
-        path_of(settings).unlink()
-    except FileNotFoundError:
-        pass
+        files.remove_file(path_of(settings))
     except OSError as error:
         raise NodeError(f"{path_of(settings)} cannot be removed: {error.strerror}") from None
 

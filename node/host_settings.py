@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
+from node import files
 from node.errors import NodeError
 from node.facts import REVISION_FILE
 
@@ -93,22 +94,14 @@ def load(folder: Path) -> Settings:
 
 def save(folder: Path, settings: Settings) -> None:
     """Keep the settings. Raises NodeError."""
-    replace_file(folder / FILE, json.dumps(asdict(settings), indent=1) + "\n")
+    write_text(folder / FILE, json.dumps(asdict(settings), indent=1) + "\n")
 
 
-def replace_file(path: Path, text: str, mode: int = 0o644) -> None:
-    """Replace a file at once: a reader sees the old text or the new one. Raises NodeError."""
-    new = path.with_name(f".{path.name}.{os.getpid()}")
+def write_text(path: Path, text: str) -> None:
+    """Replace a file, as `files.replace_file` does. Raises NodeError."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with new.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        new.chmod(mode)
-        new.replace(path)
+        files.replace_file(path, text.encode())
     except OSError as error:
-        new.unlink() if new.exists() else None
         raise NodeError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
