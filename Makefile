@@ -3,7 +3,7 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 BIN := .venv/bin
-SHELL_SCRIPTS := scripts/bootstrap scripts/renew-constraints scripts/fresh-machine .ci/run tests/envtest/build tests/envtest/find tests/kernel/build tests/kernel/run tests/kernel/init tests/upstream/build tests/upstream/without-sctp scripts/find-go scripts/packages topology/cluster/node-init.sh scripts/cluster-files/build $(wildcard deploy/*.sh topology/vagrant/*)
+SHELL_SCRIPTS := scripts/bootstrap scripts/renew-constraints scripts/fresh-machine .ci/run tests/envtest/build tests/envtest/find tests/kernel/build tests/kernel/run tests/kernel/init tests/reboot/disk tests/upstream/build tests/upstream/without-sctp scripts/find-go scripts/packages topology/cluster/node-init.sh scripts/cluster-files/build $(wildcard deploy/*.sh topology/vagrant/*)
 # Tests of a file share their switch, so a file stays with one worker.
 PYTEST_ARGS ?= -n auto --dist loadfile
 
@@ -178,6 +178,16 @@ kernel-test: ## tests on real packets with the kernel's datapath, in a Linux tha
 	@tests/kernel/build --if-missing
 	@TEST_DATAPATH=kernel tests/kernel/run $(BIN)/python -m pytest -n 0 -p no:cacheprovider \
 		$(if $(filter all,$(KERNEL_TESTS)),$(KERNEL_ALL),$(if $(filter short,$(KERNEL_TESTS)),$(KERNEL_SHORT),$(KERNEL_TESTS)))
+
+# CUTS are how often the power fails during node.sh, and as often during the undo, for each datapath.
+CUTS ?= 3
+
+.PHONY: reboot-test
+reboot-test: ## a node that reboots, and whose power fails at any moment: CUTS=3 SEED=1 (needs root; a quarter of an hour)
+	@scripts/bootstrap --dev --node --root
+	@tests/kernel/build --if-missing
+	@tests/reboot/disk --if-missing
+	@HEADGATE_REBOOT=1 HEADGATE_CUTS=$(CUTS) HEADGATE_SEED=$(SEED) $(BIN)/python -m pytest -n 0 -v tests/reboot
 
 .PHONY: constraints
 constraints: ## renew requirements/constraints.txt with the newest versions that setup.py allows
