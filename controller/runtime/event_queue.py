@@ -15,14 +15,7 @@ from controller.runtime.packet_queue import PacketQueue
 
 MAX_BATCH = 10_000  # events that are handled at once
 MAX_BATCH_PACKETS = 256
-# From one batch with packets to the next, also if other events come meanwhile. A batch, and the bundle that follows it,
-# costs more than a packet, so the pause is the longer the more packets the batch has.
-PACKET_SECONDS, MORE_SECONDS, MOST_SECONDS = 0.002, 0.0002, 0.006  # at least, for each packet, at most
-
-
-def pause_after(packets: int) -> float:
-    """Seconds from a batch with so many packets to the next one with packets."""
-    return min(PACKET_SECONDS + MORE_SECONDS * packets, MOST_SECONDS)
+PACKET_SECONDS = 0.002  # between two batches of packets alone: each batch costs more than a packet
 
 
 class DrainMark:
@@ -38,7 +31,7 @@ class EventQueue:
     def __init__(self) -> None:
         self._queue: queue.Queue[Event | DrainMark | None] = queue.Queue()  # None: there are packets
         self._packets = PacketQueue()
-        self._packets_from = 0.0  # when packets may be taken again
+        self._packets_at = 0.0  # the last batch with packets
         self._lock = threading.Lock()
         self._dropped = 0
 
@@ -67,29 +60,22 @@ class EventQueue:
         with contextlib.suppress(queue.Empty):
             if not self._packets:
                 found.append(self._queue.get(timeout=timeout))
-        with contextlib.suppress(queue.Empty):
             while self._packets and not any(found) and (rest := self._packets_wait()) > 0:
                 found.append(self._queue.get(timeout=rest))
         with contextlib.suppress(queue.Empty):
             while len(found) < MAX_BATCH:
                 found.append(self._queue.get_nowait())
-        # Without another event the pause is over.
-        packets = self._take_packets() if not any(found) or self._packets_wait() <= 0 else []
+        with self._lock:
+            packets = self._packets.take(MAX_BATCH_PACKETS)
+        if packets:
+            self._packets_at = time.monotonic()
         events: list[Event] = [one for one in found if one is not None and not isinstance(one, DrainMark)]
         events += packets
         return events or [Tick()], [one for one in found if isinstance(one, DrainMark)]
 
-    def _take_packets(self) -> list[DnsPacket]:
-        """The next packets. The pause begins now."""
-        with self._lock:
-            packets = self._packets.take(MAX_BATCH_PACKETS)
-        if packets:
-            self._packets_from = time.monotonic() + pause_after(len(packets))
-        return packets
-
     def _packets_wait(self) -> float:
-        """Seconds until packets may be taken."""
-        return self._packets_from - time.monotonic()
+        """Seconds until packets are to be taken although nothing else comes."""
+        return self._packets_at + PACKET_SECONDS - time.monotonic()
 
     def take_dropped(self) -> int:
         """How many packets found no room since the last call."""

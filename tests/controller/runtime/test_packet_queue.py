@@ -11,13 +11,7 @@ from hypothesis import strategies as st
 
 from controller.reconcile.events import DnsPacket, SwitchDown, Tick
 from controller.runtime import event_queue, packet_queue
-from controller.runtime.event_queue import (
-    MAX_BATCH_PACKETS,
-    MOST_SECONDS,
-    PACKET_SECONDS,
-    EventQueue,
-    pause_after,
-)
+from controller.runtime.event_queue import MAX_BATCH_PACKETS, EventQueue
 from controller.runtime.packet_queue import PacketQueue
 
 
@@ -47,9 +41,8 @@ def test_a_packet_wakes_who_waits() -> None:
     assert found == [[packet(1, 1)]]
 
 
-def test_packets_are_gathered_and_other_events_do_not_wait_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_packets_alone_are_gathered_and_another_event_takes_them_along(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(event_queue, "PACKET_SECONDS", 60.0)
-    monkeypatch.setattr(event_queue, "MOST_SECONDS", 60.0)
     events, found = EventQueue(), []
     events.post(packet(1, 1))
     assert events.next_batch(60)[0] == [packet(1, 1)], "the first waits for nothing"
@@ -61,19 +54,7 @@ def test_packets_are_gathered_and_other_events_do_not_wait_for_them(monkeypatch:
     assert not found
     events.post(SwitchDown(2, 1))
     waiting.join(30)
-    assert found == [[SwitchDown(2, 1)]], "packets stay for the end of the pause"
-    events._packets_from = 0.0  # the pause is over
-    events.post(SwitchDown(3, 1))
-    assert events.next_batch(60)[0] == [SwitchDown(3, 1), packet(1, 2), packet(1, 3)]
-
-
-def test_the_pause_grows_with_the_packets_and_ends() -> None:
-    pauses = [pause_after(number) for number in (1, 10, 20, MAX_BATCH_PACKETS)]
-    assert PACKET_SECONDS < pauses[0] < pauses[1] < pauses[2] == pauses[3] == MOST_SECONDS
-    events = EventQueue()
-    for number in range(3):
-        events.post(packet(1, 1, number))
-        assert events.next_batch(60)[0] == [packet(1, 1, number)], "no tick in place of a packet"
+    assert found == [[SwitchDown(2, 1), packet(1, 2), packet(1, 3)]]
 
 
 @settings(max_examples=60, deadline=None)
