@@ -14,12 +14,14 @@ import ctypes
 import os
 import re
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from controller.base.native_threads import unpatched
 
 LOOK_SECONDS = 10.0  # from one look at how much memory there is to the next
+WORTH_BYTES = 256 << 20  # of memory: below that, little is gained, and other threads wait for the kernel meanwhile
+PAUSE_SECONDS = 0.005  # between two pages: each holds up whoever asks the kernel for memory, as long as it takes
 GROWN = 1.2  # times as much as after the last time: then it is worth while again
 _COLLAPSE = 25  # MADV_COLLAPSE, madvise(2)
 _LARGE_PAGE = Path("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size")
@@ -28,15 +30,17 @@ _ENTRY = 8  # bytes for a page in /proc/self/pagemap, whose highest bit says tha
 _USED = 0.9  # of a large page, by small ones: what is less used, as the stacks of threads are, stays small
 
 
-def use_large_pages() -> int:
-    """Move what this process has in memory into large pages. Returns how many bytes are in such pages now; 0 where the
-    system lends none. No lock of the interpreter is held meanwhile."""
+def use_large_pages(pause: Callable[[], object] | None = None) -> int:
+    """Move what this process has in memory into large pages, with a `pause` after each. Returns how many bytes are in
+    them now; 0 where the system lends none. No lock of the interpreter is held meanwhile."""
     try:
         madvise = ctypes.CDLL(None).madvise
         large, moved = int(_LARGE_PAGE.read_text()), 0
         for place in _used(large):
             if madvise(ctypes.c_void_p(place), ctypes.c_size_t(large), _COLLAPSE) == 0:  # else none is free
                 moved += large
+            if pause is not None:
+                pause()
         return moved
     except (OSError, ValueError, AttributeError):
         return 0  # another system
@@ -55,7 +59,7 @@ def _used(large: int) -> Iterator[int]:
 
 
 class LargePages:
-    """A thread beside all others that uses large pages whenever the process has grown."""
+    """A thread beside all others that uses large pages whenever a large process has grown."""
 
     def __init__(self) -> None:
         threading = unpatched("threading")
@@ -73,10 +77,11 @@ class LargePages:
     def run(self) -> None:
         """What the thread does."""
         before = 0
+        worth = WORTH_BYTES // os.sysconf("SC_PAGE_SIZE")
         while True:
             now = _resident_pages()
-            if now > before * GROWN:
-                use_large_pages()
+            if now >= worth and now > before * GROWN:
+                use_large_pages(lambda: self._stopped.wait(PAUSE_SECONDS))
                 before = now
             if self._stopped.wait(LOOK_SECONDS):
                 return

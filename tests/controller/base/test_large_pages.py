@@ -71,8 +71,9 @@ def test_a_system_without_large_pages_changes_nothing(monkeypatch: pytest.Monkey
     assert use_large_pages() == 0
 
 
-def test_the_thread_looks_again_only_where_the_process_has_grown(monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes, looked, one = iter([100, 110, 130, 130]), [], LargePages()
+def test_the_thread_looks_again_only_where_a_large_process_has_grown(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes, one = iter([50, 100, 110, 130, 130]), LargePages()
+    looked: list[object] = []
 
     def size() -> int:
         found = next(sizes, None)
@@ -81,7 +82,8 @@ def test_the_thread_looks_again_only_where_the_process_has_grown(monkeypatch: py
         return found or 0
 
     monkeypatch.setattr(large_pages, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(large_pages, "WORTH_BYTES", 100 * mmap.PAGESIZE)
     monkeypatch.setattr(large_pages, "_resident_pages", size)
-    monkeypatch.setattr(large_pages, "use_large_pages", lambda: looked.append(True))
+    monkeypatch.setattr(large_pages, "use_large_pages", looked.append)
     one.run()
     assert len(looked) == 2
